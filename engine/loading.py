@@ -1,0 +1,103 @@
+"""From a model's name or folder to a loaded model. safetensors only: nothing of a model is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from engine.catalog import ModelSpec, read_geometry
+from engine.circular import circular_decoder
+from engine.errors import ModelError
+from engine.model import StableDiffusion
+
+_COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+# The full-precision weights alone: a repository may hold fp16 and .bin copies of the same.
+_FILES = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors", "diffusion_pytorch_model.safetensors")
+_HUB_PATTERNS = ["model_index.json", *(f"{component}/{name}" for component in _COMPONENTS for name in _FILES)]
+
+
+def default_device() -> str:
+    """CUDA where there is a device, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32") -> StableDiffusion:
+    """Load every component of `spec` onto `device` in `dtype` (float32, bfloat16, float16).
+
+    Raises:
+        ModelError: when the folder or repository is missing or is no Stable Diffusion 1.x or 2.x.
+    """
+    folder = spec.folder or _download(spec)
+    _check_kind(folder)
+    torch_dtype = _dtype(dtype)
+    try:
+        text_encoder = CLIPTextModel.from_pretrained(
+            folder, subfolder="text_encoder", use_safetensors=True, dtype=torch_dtype
+        )
+        unet = UNet2DConditionModel.from_pretrained(
+            folder, subfolder="unet", use_safetensors=True, torch_dtype=torch_dtype
+        )
+        vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", use_safetensors=True, torch_dtype=torch_dtype)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+        scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"model {spec.name!r} cannot be read from {folder}: {error}") from error
+    for module in (text_encoder, unet, vae):
+        module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    return StableDiffusion(
+        spec=spec,
+        revision=_revision(folder),
+        geometry=read_geometry(folder),
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        unet=unet,
+        vae=vae,
+        circular_decoder=circular_decoder(vae.decoder),
+        scheduler_config=scheduler_config,
+        device=torch.device(device),
+        dtype=torch_dtype,
+    )
+
+
+def _dtype(name: str) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise ModelError(f"dtype must be one of {', '.join(known)}; not {name!r}")
+    return known[name]
+
+
+def _download(spec: ModelSpec) -> Path:
+    """The hub's snapshot of a repository: from the local cache where it is whole, else over the network."""
+    try:
+        return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=_HUB_PATTERNS))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {spec.name!r} cannot be had from the hub repository {spec.source}: {error}") from error
+
+
+def _check_kind(folder: Path) -> None:
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} has no readable model_index.json: {error}") from error
+    found = {component: (index.get(component) or [None, None])[1] for component in ("unet", "vae", "text_encoder")}
+    wanted = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+    if found != wanted or index.get("text_encoder_2"):
+        raise ModelError(f"{folder} holds a {index.get('_class_name')}, not a Stable Diffusion 1.x or 2.x")
+
+
+def _revision(folder: Path) -> str:
+    """What identifies the weights: the hub's commit, or for a plain folder a digest of what was loaded from it."""
+    if folder.parent.name == "snapshots":
+        return folder.name
+    digest = hashlib.sha256()
+    for path in sorted(path for name in _HUB_PATTERNS for path in folder.glob(name)):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"

@@ -1,0 +1,49 @@
+"""The plan of views: where on the canvas each window of the model is denoised. Plain integers, no torch.
+
+MultiDiffusion (arXiv 2302.08113) calls these the mappings F_i of equation 5. The original's `get_views` floors the
+count of views, so up to stride - 1 cells at the right and lower edge belong to no view and come out as zeros. Here the
+last view lies flush with the edge, so that every cell is covered for every size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A square window in latent cells; `bottom` and `right` are exclusive.
+
+    On a circular canvas `right` may exceed the width: those columns continue at column 0.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def plan_views(height: int, width: int, window: int, stride: int, *, circular: bool = False) -> tuple[View, ...]:
+    """Cover a canvas of `height` x `width` latent cells with `window`-sized views every `stride` cells.
+
+    Where (side - window) is a multiple of the stride, these are exactly the original's views, in its order.
+
+    Raises:
+        ValueError: when a side is smaller than the window or the stride leaves gaps.
+    """
+    if min(height, width) < window:
+        raise ValueError(f"no {window}x{window} view fits a canvas of {height}x{width} cells")
+    if not 1 <= stride <= window:
+        raise ValueError(f"stride {stride} is not in 1..{window}: views would leave gaps")
+    lefts = range(0, width, stride) if circular else _starts(width, window, stride)
+    return tuple(
+        View(top, top + window, left, left + window) for top in _starts(height, window, stride) for left in lefts
+    )
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    last = length - window
+    starts = list(range(0, last + 1, stride))
+    if starts[-1] != last:
+        starts.append(last)
+    return starts
