@@ -1,0 +1,109 @@
+"""The service's side of the jobs, asynchronous: submit, look, cancel. Redis faults pass through as redis-py raises them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.envelope import envelope
+from jobs.record import JobRecord, State, pairs, read_record
+from jobs.scripts import source
+
+# A worker that has not been heard of for this long does not count in estimates.
+WORKER_SILENCE_MS = 15_000
+
+
+class QueueFull(Exception):
+    """As many jobs wait as the server lets wait; nothing was accepted."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("the queue is full")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A record with what only the queue knows: jobs before it (0 = next) and seconds to go, where they are known."""
+
+    record: JobRecord
+    queue_position: int | None
+    eta_seconds: float | None
+
+
+class JobBoard:
+    """Jobs as clients see them, on an asynchronous Redis client with `decode_responses=True`."""
+
+    def __init__(self, redis: Redis, *, retention_seconds: int, max_queued: int) -> None:
+        self._redis = redis
+        self._retention_ms = retention_seconds * 1000
+        self._max_queued = max_queued
+        self._submit = redis.register_script(source("submit"))
+        self._cancel = redis.register_script(source("cancel"))
+
+    async def submit(self, job_id: str, params: Mapping[str, Any], metadata: Mapping[str, str]) -> JobView:
+        """Accept a job: after this returns, it reaches a terminal state.
+
+        Raises:
+            QueueFull: nothing was accepted.
+        """
+        fields = pairs({"input": dict(params), "metadata": dict(metadata)})
+        outcome, _queued = await self._submit(args=[envelope(), job_id, self._max_queued, *fields])
+        if outcome == "full":
+            raise QueueFull(retry_after=await self._pace_seconds())
+        # "exists" is redis-py's own retry of a call whose answer was lost: ids are random, so the job is this one.
+        view = await self.get(job_id)
+        if view is None:
+            raise RuntimeError(f"job {job_id} vanished after it was accepted")
+        return view
+
+    async def get(self, job_id: str) -> JobView | None:
+        """A job as it stands, or None for an id that was never given out or is long gone."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.job(job_id))
+            pipe.zrank(keys.DISPATCHED, job_id)
+            pipe.zcard(keys.DISPATCHED)
+            pipe.zrank(keys.WAITING, job_id)
+            pipe.time()
+            pipe.hget(keys.PACE, "job_ms")
+            pipe.zrange(keys.WORKERS, 0, -1, withscores=True)
+            fields, dispatched_rank, dispatched, waiting_rank, time, pace, workers = await pipe.execute()
+        if not fields:
+            return None
+        record = read_record(job_id, fields)
+        position = dispatched_rank
+        if position is None and waiting_rank is not None:
+            position = dispatched + waiting_rank
+        now = time[0] * 1000 + time[1] // 1000
+        alive = sum(score > now - WORKER_SILENCE_MS for _, score in workers)
+        return JobView(record, position, _estimate(record, position, now, int(pace) if pace else None, alive))
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel: a queued job at once, a running one within a step. False for an unknown id; harmless when ended."""
+        return await self._cancel(args=[envelope(), job_id, self._retention_ms]) is not None
+
+    async def workers(self) -> int:
+        """Worker processes that showed a sign of life lately. Fails where Redis does."""
+        seconds, micros = await self._redis.time()
+        oldest = seconds * 1000 + micros // 1000 - WORKER_SILENCE_MS
+        return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
+
+    async def _pace_seconds(self) -> float:
+        pace = await self._redis.hget(keys.PACE, "job_ms")
+        return int(pace) / 1000 if pace else 10.0
+
+
+def _estimate(record: JobRecord, position: int | None, now: int, pace: int | None, workers: int) -> float | None:
+    """Seconds until the end: a running job by its own steps, a queued one by the pace of the jobs before it."""
+    if record.state == State.RUNNING and record.step and record.denoising_at and record.stepped_at:
+        a_step = (record.stepped_at - record.denoising_at) / record.step
+        ends_at = record.stepped_at + a_step * (record.total_steps - record.step)
+        return round(max(ends_at - now, 0) / 1000, 1)
+    if pace is None or workers == 0:
+        return None
+    if record.state == State.QUEUED and position is not None:
+        return round(pace * (position // workers + 1) / 1000, 1)
+    return None

@@ -1,0 +1,147 @@
+"""The worker's side of the jobs, synchronous: claim, renew, commit, put back. Every write is fenced by the token.
+
+An attempt owns its job while the record says `running` with the attempt's token. Its lease ends by Redis's clock; then
+anyone's reconciliation puts the job back, the next claim draws a higher token, and whatever the late attempt still
+writes is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis import Redis
+
+from jobs import keys
+from jobs.envelope import envelope
+from jobs.record import JobRecord, State, pairs, read_record
+from jobs.scripts import source
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Times and limits of the promise that a 202 makes."""
+
+    lease_seconds: float = 10.0
+    dispatch_grace_seconds: float = 5.0
+    max_attempts: int = 3
+    retention_seconds: int = 86_400
+    tombstone_seconds: int = 7 * 86_400
+
+    @property
+    def lease_ms(self) -> int:
+        return int(self.lease_seconds * 1000)
+
+    @property
+    def retention_ms(self) -> int:
+        return self.retention_seconds * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a job failed, in the words of RFC 9457; becomes the job's `error`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+ATTEMPTS_USED_UP = Fault(
+    "urn:panoramas:problem:attempts-used-up",
+    "Every attempt ended without a result",
+    500,
+    "Each worker that took this job died or fell silent before it was done.",
+)
+
+
+class JobClaims:
+    """Jobs as a worker holds them, on a Redis client with `decode_responses=True`."""
+
+    def __init__(self, redis: Redis, worker: str, terms: Terms) -> None:
+        self._redis = redis
+        self._worker = worker
+        self.terms = terms
+        self._scripts = {
+            name: redis.register_script(source(name))
+            for name in ("claim", "renew", "progress", "finish", "release", "reconcile", "expire")
+        }
+
+    def claim(self, job_id: str) -> JobRecord | None:
+        """queued -> running under a new token; None when the job is not there to be claimed (canceled, taken, done)."""
+        flat = self._scripts["claim"](args=[envelope(), job_id, self._worker, self.terms.lease_ms])
+        return None if flat is None else read_record(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    def renew(self, job_id: str, token: int) -> str:
+        """Extend the lease. Answers `ok`, `cancel` (end it) or `lost` (somebody else's now: drop it)."""
+        return self._scripts["renew"](args=[job_id, token, self.terms.lease_ms])
+
+    def progress(self, job_id: str, token: int, **fields: Any) -> str:
+        """Record phase and steps. Answers as `renew` does."""
+        return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
+
+    def finish(self, job_id: str, token: int, state: State, **fields: Any) -> State | None:
+        """Enter a terminal state; None for a late attempt. A cancel that was acknowledged wins over a result."""
+        entered = self._scripts["finish"](args=[job_id, token, state, self.terms.retention_ms, *pairs(fields)])
+        return State(entered) if entered else None
+
+    def release(self, job_id: str, token: int, *, fault: Fault, give_back: bool = False) -> State | None:
+        """Put the job back into its place in the queue, or end it with `fault` when its attempts are used up.
+
+        `give_back` is for a worker that stops on purpose: the attempt does not count.
+        """
+        entered = self._scripts["release"](
+            args=[
+                envelope(),
+                job_id,
+                token,
+                self.terms.retention_ms,
+                self.terms.max_attempts,
+                int(give_back),
+                pairs({"error": asdict(fault)})[1],
+            ]
+        )
+        return State(entered) if entered else None
+
+    def reconcile(self) -> tuple[int, int]:
+        """Put back what a dead worker left. Returns how many leases had expired and how many hand-overs were lost."""
+        expired, lost = self._scripts["reconcile"](
+            args=[
+                envelope(),
+                self.terms.retention_ms,
+                self.terms.max_attempts,
+                int(self.terms.dispatch_grace_seconds * 1000),
+                pairs({"error": asdict(ATTEMPTS_USED_UP)})[1],
+            ]
+        )
+        return expired, lost
+
+    def now(self) -> int:
+        """Milliseconds since the epoch on Redis's clock."""
+        seconds, micros = self._redis.time()
+        return seconds * 1000 + micros // 1000
+
+    def beat(self, *, stopping: bool = False) -> None:
+        """Say that this worker process lives, or leaves."""
+        now = self.now()
+        if stopping:
+            self._redis.zrem(keys.WORKERS, self._worker)
+        else:
+            self._redis.zadd(keys.WORKERS, {self._worker: now})
+            self._redis.zremrangebyscore(keys.WORKERS, "-inf", now - 60_000)
+
+    def due_for_expiry(self, limit: int = 100) -> list[JobRecord]:
+        """Terminal jobs whose retention is over."""
+        ids = self._redis.zrangebyscore(keys.FINISHED, "-inf", self.now(), start=0, num=limit)
+        records = []
+        for job_id in ids:
+            fields = self._redis.hgetall(keys.job(job_id))
+            if fields:
+                records.append(read_record(job_id, fields))
+            else:
+                self._redis.zrem(keys.FINISHED, job_id)
+        return records
+
+    def expire(self, job_id: str) -> None:
+        """Terminal -> expired, after its image is gone: the record stays a while as the tombstone behind a 410."""
+        self._scripts["expire"](args=[job_id, self.terms.tombstone_seconds])

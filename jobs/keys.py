@@ -1,0 +1,42 @@
+"""Every Redis key, named here and nowhere else.
+
+```
+panoramas:job:{id}      hash        the record: the truth that users see
+panoramas:sequence      string      counter that gives queued jobs their order
+panoramas:waiting       sorted set  queued jobs not yet handed to RQ; score: sequence
+panoramas:dispatched    sorted set  queued jobs on RQ's list or popped and not yet claimed; score: hand-over, ms
+panoramas:running       sorted set  running jobs; score: end of their lease, ms
+panoramas:finished      sorted set  terminal jobs; score: end of their retention, ms
+panoramas:pace          hash        moving averages that estimates are made of
+panoramas:workers       sorted set  worker processes; score: last sign of life, ms
+rq:queue:panoramas      list        RQ's own: a short window of job ids (see `jobs.envelope`)
+```
+Times are milliseconds since the epoch on Redis's clock, so that no two machines' clocks are ever compared.
+"""
+
+from __future__ import annotations
+
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job
+from rq.queue import Queue
+
+QUEUE = "panoramas"
+PREFIX = "panoramas:"
+
+JOB = PREFIX + "job:"
+SEQUENCE = PREFIX + "sequence"
+WAITING = PREFIX + "waiting"
+DISPATCHED = PREFIX + "dispatched"
+RUNNING = PREFIX + "running"
+FINISHED = PREFIX + "finished"
+PACE = PREFIX + "pace"
+WORKERS = PREFIX + "workers"
+
+RQ_LIST = Queue.redis_queue_namespace_prefix + QUEUE
+RQ_INTERMEDIATE = IntermediateQueue.get_intermediate_queue_key(RQ_LIST)
+RQ_JOB = Job.redis_job_namespace_prefix
+
+
+def job(job_id: str) -> str:
+    """Key of a job's record."""
+    return JOB + job_id

@@ -1,0 +1,84 @@
+"""The job record as it lies in Redis, read once into a frozen object. JSON inside, never pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """queued -> running -> succeeded | failed | canceled; queued -> canceled; after retention, expired."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One job. Times are milliseconds on Redis's clock; `input` holds every parameter, defaults resolved."""
+
+    id: str
+    state: State
+    input: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    attempt: int = 0
+    token: int = 0
+    phase: str = "queued"
+    step: int = 0
+    total_steps: int = 0
+    created_at: int = 0
+    started_at: int | None = None
+    denoising_at: int | None = None
+    stepped_at: int | None = None
+    finished_at: int | None = None
+    expires_at: int | None = None
+    revision: str | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    timings: dict[str, float] | None = None
+    notices: list[dict[str, str]] = field(default_factory=list)
+    cancel: bool = False
+
+
+_JSON = ("input", "metadata", "result", "error", "timings", "notices")
+_INTEGERS = (
+    "attempt",
+    "token",
+    "step",
+    "total_steps",
+    "created_at",
+    "started_at",
+    "denoising_at",
+    "stepped_at",
+    "finished_at",
+    "expires_at",
+)
+
+
+def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
+    """Parse a record. Fields that this version does not know are left alone, so that versions can run side by side."""
+    values: dict[str, Any] = {name: json.loads(fields[name]) for name in _JSON if name in fields}
+    values.update({name: int(fields[name]) for name in _INTEGERS if name in fields})
+    for name in ("phase", "revision"):
+        if name in fields:
+            values[name] = fields[name]
+    return JobRecord(id=job_id, state=State(fields["state"]), cancel="cancel" in fields, **values)
+
+
+def pairs(values: Mapping[str, Any]) -> list[str | int]:
+    """Fields and values in a flat list, as the scripts take them; what is not text or a whole number becomes JSON."""
+    flat: list[str | int] = []
+    for name, value in values.items():
+        flat += [name, value if isinstance(value, str | int) else json.dumps(value, separators=(",", ":"))]
+    return flat

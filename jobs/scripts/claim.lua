@@ -1,0 +1,15 @@
+-- ARGV: envelope, id, worker, lease in ms.
+-- queued -> running. Returns the record's fields and values, or nil when the job is not there to be claimed.
+local id, key = ARGV[2], JOB .. ARGV[2]
+if redis.call('HGET', key, 'state') ~= 'queued' then
+  redis.call('LREM', RQ_INTERMEDIATE, 0, id)
+  feed(ARGV[1])
+  return nil
+end
+unqueue(id)
+redis.call('HINCRBY', key, 'attempt', 1)
+redis.call('HINCRBY', key, 'token', 1)
+redis.call('HSET', key, 'state', 'running', 'started_at', now(), 'worker', ARGV[3], 'step', 0, 'phase', 'starting')
+redis.call('ZADD', RUNNING, now() + tonumber(ARGV[4]), id)
+feed(ARGV[1])
+return redis.call('HGETALL', key)

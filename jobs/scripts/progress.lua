@@ -1,0 +1,6 @@
+-- ARGV: id, token, then fields and values. Returns as renew.lua does.
+local id = ARGV[1]
+if not owns(id, ARGV[2]) then return 'lost' end
+redis.call('HSET', JOB .. id, unpack(ARGV, 3))
+if redis.call('HEXISTS', JOB .. id, 'cancel') == 1 then return 'cancel' end
+return 'ok'

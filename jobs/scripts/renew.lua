@@ -1,0 +1,7 @@
+-- ARGV: id, token, lease in ms.
+-- Returns 'lost' when another attempt owns the job or it has ended, 'cancel' when its user wants it ended, else 'ok'.
+local id = ARGV[1]
+if not owns(id, ARGV[2]) then return 'lost' end
+redis.call('ZADD', RUNNING, now() + tonumber(ARGV[3]), id)
+if redis.call('HEXISTS', JOB .. id, 'cancel') == 1 then return 'cancel' end
+return 'ok'

@@ -1,0 +1,91 @@
+"""Every setting of the service and its workers: environment variables `PANORAMAS_*`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.catalog import ModelSpec, parse_models
+from engine.errors import ModelError
+from jobs.claims import Terms
+
+
+class Settings(BaseSettings):
+    """Read from the environment once, by the process that uses them; never at import.
+
+    Raises:
+        pydantic.ValidationError: on construction, naming each variable at fault.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PANORAMAS_", frozen=True)
+
+    data_dir: Path = Field(
+        Path("data"), description="Folder of the embedded server's data and, unless PANORAMAS_STORE_URL is set, the images"
+    )
+    redis_url: str | None = Field(
+        None, description="Redis or Valkey; unset, `panoramas up` starts a server of its own in the data folder"
+    )
+    store_url: str | None = Field(
+        None, description="Where images go: file:///folder, s3://bucket/prefix, gs://, az://; unset, images/ in the data folder"
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
+    models: str = Field(
+        "demo",
+        description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1), name=folder, name=owner/repo@revision,"
+        " separated by commas; or a JSON object of name to {source, revision and own defaults}",
+    )
+    default_model: str | None = Field(None, description="Model of a request that names none; unset, the first of the list")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; unset, CUDA where there is one, else the CPU")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the models")
+    view_batch_size: int = Field(4, ge=1, le=256, description="Views in one UNet call")
+    model_memory_gb: float = Field(
+        8.0, gt=0, description="Weights kept warm at most, in GiB; beyond it the model used longest ago is dropped"
+    )
+    max_width: int = Field(8192, ge=64, description="Widest canvas accepted, in pixels")
+    max_height: int = Field(2048, ge=64, description="Highest canvas accepted, in pixels")
+    max_steps: int = Field(200, ge=1, le=1000, description="Most denoising steps accepted")
+    max_body_bytes: int = Field(64 * 1024, ge=1024, description="Largest request body accepted")
+    max_queued: int = Field(10_000, ge=1, description="Most jobs that may wait; beyond it a submit is answered 429")
+    result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
+    max_attempts: int = Field(3, ge=1, description="Times a job is begun before it fails because its worker died")
+    lease_seconds: float = Field(10.0, ge=1, description="Silence after which a worker's job is taken from it")
+    step_timeout: float = Field(300.0, gt=0, description="Seconds without a step after which a model process is replaced")
+    job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
+    drain_seconds: float = Field(
+        60.0, ge=0, description="Grace on SIGTERM: a job that is not done by then goes back into the queue"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+
+    @field_validator("models")
+    @classmethod
+    def _models_are_known(cls, text: str) -> str:
+        try:
+            parse_models(text)
+        except ModelError as error:
+            raise ValueError(str(error)) from error
+        return text
+
+    @property
+    def catalog(self) -> dict[str, ModelSpec]:
+        """The allow-list by name, the default model first."""
+        models = parse_models(self.models)
+        default = self.default_model or next(iter(models))
+        if default not in models:
+            raise ValueError(f"PANORAMAS_DEFAULT_MODEL {default!r} is not in PANORAMAS_MODELS")
+        return {default: models[default], **models}
+
+    @property
+    def image_url(self) -> str:
+        """URL of the image store."""
+        return self.store_url or (self.data_dir.resolve() / "images").as_uri()
+
+    @property
+    def terms(self) -> Terms:
+        """The limits of leases, attempts and retention."""
+        return Terms(
+            lease_seconds=self.lease_seconds, max_attempts=self.max_attempts, retention_seconds=self.result_ttl
+        )

@@ -1,0 +1,67 @@
+"""The application, wired from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+
+from jobs.board import JobBoard
+from jobs.settings import Settings
+from jobs.store import ImageStore
+from service import problems
+from service.body_limit import BodyLimit
+from service.dependencies import Services
+from service.routes import router
+
+DESCRIPTION = """\
+Paints panoramas from text with MultiDiffusion. Submit one with `POST /panoramas`, poll `GET /jobs/{id}` until its
+`state` is terminal, then fetch `GET /jobs/{id}/image`. Errors are problem details (RFC 9457).
+"""
+
+
+def create_app(settings: Settings, redis_url: str) -> FastAPI:
+    """The API. Redis need not be there yet: requests that need it are answered 503 until it is."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        redis = Redis.from_url(redis_url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
+        app.state.services = Services(
+            settings=settings,
+            catalog=settings.catalog,
+            board=JobBoard(redis, retention_seconds=settings.result_ttl, max_queued=settings.max_queued),
+            store=ImageStore(settings.image_url),
+        )
+        yield
+        await redis.aclose()
+
+    app = FastAPI(
+        title="MultiDiffusion panoramas",
+        version="0.1.0",
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+    )
+    app.include_router(router)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    problems.install(app)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI 3.1 of the application, with problems in place of FastAPI's own shape of validation errors."""
+    if not app.openapi_schema:
+        schema = FastAPI.openapi(app)
+        components = schema["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            components.pop(name, None)
+        for model in (problems.Problem, problems.FieldProblem):
+            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            described.pop("$defs", None)
+            components[model.__name__] = described
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,142 @@
+"""Errors as RFC 9457 problem details, everywhere and always; never a traceback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from redis.exceptions import OutOfMemoryError, RedisError
+from starlette.exceptions import HTTPException
+
+from engine.errors import ParamsError
+from jobs.board import QueueFull
+from jobs.store import StoreError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    """One fault of one field."""
+
+    pointer: str = Field(description="JSON Pointer (RFC 6901) to the field, as a URI fragment", examples=["#/width"])
+    detail: str = Field(examples=["must be a multiple of 8, not 2050"])
+
+
+class Problem(BaseModel):
+    """Problem details for HTTP APIs (RFC 9457)."""
+
+    type: str = Field(examples=["urn:panoramas:problem:invalid-request"])
+    title: str = Field(examples=["The request is not valid"])
+    status: int = Field(examples=[422])
+    detail: str | None = Field(None, examples=["width: must be a multiple of 8, not 2050"])
+    errors: list[FieldProblem] | None = Field(None, description="Every field at fault, where fields are")
+
+
+class ProblemError(Exception):
+    """Raised by a handler to answer with a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str | None = None,
+        *,
+        errors: Sequence[FieldProblem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.headers = dict(headers or {})
+        self.problem = Problem(
+            type=f"urn:panoramas:problem:{kind}", title=title, status=status, detail=detail, errors=list(errors) or None
+        )
+
+
+def problem_response(error: ProblemError) -> JSONResponse:
+    """The problem on the wire."""
+    return JSONResponse(
+        error.problem.model_dump(exclude_none=True),
+        status_code=error.problem.status,
+        media_type=MEDIA_TYPE,
+        headers=error.headers,
+    )
+
+
+def invalid(errors: Sequence[FieldProblem]) -> ProblemError:
+    """422 with every field at fault."""
+    detail = "; ".join(f"{error.pointer.removeprefix('#/')}: {error.detail}" for error in errors)
+    return ProblemError(422, "invalid-request", "The request is not valid", detail, errors=errors)
+
+
+def translate(error: Exception) -> ProblemError:
+    """The one table from exceptions to problems; what is not in it is a fault of ours and stays generic."""
+    match error:
+        case ProblemError():
+            return error
+        case ParamsError():
+            return invalid([FieldProblem(pointer=f"#/{fault.field}", detail=fault.detail) for fault in error.errors])
+        case RequestValidationError():
+            return invalid([_field_problem(item) for item in error.errors()])
+        case QueueFull():
+            return ProblemError(
+                429,
+                "queue-full",
+                "The queue is full",
+                "As many jobs wait as this server lets wait. Nothing was accepted; try again later.",
+                headers={"Retry-After": str(max(1, round(error.retry_after)))},
+            )
+        case OutOfMemoryError():
+            return ProblemError(
+                507,
+                "queue-storage-full",
+                "The queue's storage is full",
+                "Nothing was accepted; try again later.",
+                headers={"Retry-After": "30"},
+            )
+        case RedisError() | StoreError():
+            what = "queue" if isinstance(error, RedisError) else "image store"
+            return ProblemError(
+                503,
+                "unavailable",
+                f"The {what} does not answer",
+                "Nothing was changed; try again in a few seconds.",
+                headers={"Retry-After": "5"},
+            )
+        case HTTPException():
+            kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+            return ProblemError(error.status_code, kind, str(error.detail), headers=error.headers)
+        case _:
+            return ProblemError(500, "internal-error", "The server met an unexpected error")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of `app` with a problem."""
+
+    async def answer(_request: Request, error: Exception) -> JSONResponse:
+        translated = translate(error)
+        if translated.problem.status >= 500:
+            log.error("%s: %s", type(error).__name__, error, exc_info=translated.problem.status == 500)
+        return problem_response(translated)
+
+    for kind in (ProblemError, ParamsError, RequestValidationError, QueueFull, RedisError, StoreError, HTTPException):
+        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(Exception, answer)
+
+
+def _field_problem(item: Mapping[str, object]) -> FieldProblem:
+    """pydantic's error in our words. Its `input` is left out: it may be anything of any size."""
+    location = [str(part) for part in item["loc"]]  # type: ignore[attr-defined]
+    if item["type"] == "json_invalid":
+        return FieldProblem(pointer="#", detail="the body is not JSON")
+    source, *path = location
+    if source in ("path", "query", "header"):
+        return FieldProblem(pointer="#/" + "/".join(path), detail=f"{item['msg']} (in the {source})")
+    detail = "unknown field" if item["type"] == "extra_forbidden" else str(item["msg"])
+    escaped = [part.replace("~", "~0").replace("/", "~1") for part in path]
+    return FieldProblem(pointer="#" + "".join(f"/{part}" for part in escaped), detail=detail)

@@ -1,0 +1,234 @@
+"""The API's JSON: what comes in and what goes out. Field names are diffusers' own."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from engine.catalog import ModelSpec
+from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, PanoramaParams
+from jobs.board import JobView
+from jobs.record import State
+
+JOB_ID_PATTERN = "^[0-9a-f]{32}$"
+
+Prompt = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+
+
+class PanoramaRequest(BaseModel):
+    """What to paint. Every field but `prompt` may be left out; null means the default."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"prompt": "snowy mountains at sunset"}]},
+    )
+
+    prompt: Annotated[Prompt, Field(min_length=1, description="What the panorama shows")]
+    negative_prompt: Prompt = Field("", description="What it should not show")
+    width: int = Field(2048, ge=1, description="Pixels; a multiple of the model's latent factor (8)")
+    height: int = Field(512, ge=1, description="Pixels; a multiple of the model's latent factor (8)")
+    num_inference_steps: int | None = Field(None, ge=1, description="Denoising steps; null: the model's default")
+    guidance_scale: float | None = Field(
+        None, ge=0, le=100, allow_inf_nan=False, description="Classifier-free guidance; null: the model's default"
+    )
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="null draws one and returns it")
+    model: str | None = Field(None, max_length=100, description="A name from GET /models; null: the server's default")
+    scheduler: Literal[SCHEDULERS] | None = Field(None, description="null: the model's default")  # type: ignore[valid-type]
+    circular: bool = Field(False, description="The right edge continues at the left one (360 degrees)")
+    view_stride: int | None = Field(None, ge=1, description="Latent cells between views; null: the model's default")
+    view_weights: Literal[VIEW_WEIGHTS] = Field("uniform", description="How overlapping views are averaged")  # type: ignore[valid-type]
+    preset: None = Field(None, description="Reserved: this version has no presets, so only null is accepted")
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
+        default_factory=dict, description="Yours: returned with the job, never interpreted"
+    )
+    webhook_url: None = Field(None, description="Reserved: this version calls no webhooks, so only null is accepted")
+
+    def resolve(self, spec: ModelSpec) -> PanoramaParams:
+        """Every default filled in, the seed drawn.
+
+        Raises:
+            ParamsError: for what the model cannot paint.
+        """
+        own = self.model_dump(exclude={"model", "preset", "metadata", "webhook_url"}, exclude_none=True)
+        defaults = {
+            name: getattr(spec, name) for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")
+        }
+        params = PanoramaParams(**{"seed": secrets.randbelow(2**32), **defaults, **own})
+        params.check_fits(spec.geometry())
+        return params
+
+
+class ResolvedInput(BaseModel):
+    """The input with every default resolved: sent again, it paints the same picture."""
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    model: str
+    scheduler: str
+    circular: bool
+    view_stride: int
+    view_weights: str
+
+
+class Progress(BaseModel):
+    """How far the present attempt is."""
+
+    step: int
+    total_steps: int
+    fraction: float = Field(ge=0, le=1)
+    phase: str = Field(examples=["denoising"])
+
+
+class Result(BaseModel):
+    """The picture of a job that succeeded."""
+
+    url: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+
+
+class JobError(BaseModel):
+    """Why a job failed, as problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class JobModel(BaseModel):
+    """The model of a job; `revision` is known once it has painted."""
+
+    name: str
+    revision: str | None
+
+
+class Notice(BaseModel):
+    """Something to know of a picture that was painted all the same, such as a prompt that was cut."""
+
+    code: str = Field(examples=["prompt-truncated"])
+    detail: str
+
+
+class Job(BaseModel):
+    """One job as it stands."""
+
+    id: str = Field(pattern=JOB_ID_PATTERN)
+    state: State
+    progress: Progress
+    queue_position: int | None = Field(description="Jobs before this one; null once it runs")
+    eta_seconds: float | None = Field(description="Estimated seconds to the end; null where nothing is known")
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    input: ResolvedInput | None = Field(description="null once expired")
+    result: Result | None
+    error: JobError | None
+    timings: dict[str, float] | None = Field(description="Seconds a phase took; `load` is 0 when the model was warm")
+    notices: list[Notice]
+    model: JobModel | None
+    metadata: dict[str, str]
+    links: dict[str, str]
+
+
+class ModelInfo(BaseModel):
+    """One model of the allow-list and its defaults."""
+
+    name: str
+    default: bool
+    window_px: int = Field(description="Side of one view in pixels: the smallest canvas along either axis")
+    latent_factor: int = Field(description="Sizes are multiples of this")
+    defaults: dict[str, Any]
+
+
+class Models(BaseModel):
+    """What can be asked for on this server."""
+
+    items: list[ModelInfo]
+    schedulers: list[str]
+    view_weights: list[str]
+    limits: dict[str, int]
+
+
+class Health(BaseModel):
+    """State of a process."""
+
+    status: Literal["ok"]
+    workers: int | None = Field(None, description="Worker processes that are alive, where that was asked for")
+
+
+def job_out(view: JobView) -> Job:
+    """A record as clients see it."""
+    record = view.record
+    path = f"/jobs/{record.id}"
+    result = record.result and {**record.result, "url": f"{path}/image"}
+    total = record.total_steps or record.input.get("num_inference_steps", 0)
+    done = record.state == State.SUCCEEDED
+    return Job(
+        id=record.id,
+        state=record.state,
+        progress=Progress(
+            step=record.step,
+            total_steps=total,
+            fraction=1.0 if done else round(record.step / total, 4) if total else 0.0,
+            phase=record.phase,
+        ),
+        queue_position=view.queue_position,
+        eta_seconds=view.eta_seconds,
+        attempt=record.attempt,
+        created_at=moment(record.created_at),
+        started_at=moment(record.started_at),
+        finished_at=moment(record.finished_at),
+        expires_at=moment(record.expires_at),
+        input=ResolvedInput(**record.input) if record.input else None,
+        result=Result(**result) if result else None,
+        error=JobError(**record.error) if record.error else None,
+        timings=record.timings,
+        notices=[Notice(**notice) for notice in record.notices],
+        model=JobModel(name=record.input["model"], revision=record.revision) if record.input else None,
+        metadata=record.metadata,
+        links={"self": path, "image": f"{path}/image", "cancel": f"{path}/cancel"},
+    )
+
+
+def model_info(spec: ModelSpec, *, default: bool) -> ModelInfo:
+    """A model of the allow-list as clients see it."""
+    geometry = spec.geometry()
+    values = asdict(spec)
+    return ModelInfo(
+        name=spec.name,
+        default=default,
+        window_px=geometry.window_px,
+        latent_factor=geometry.latent_factor,
+        defaults={
+            name: values[name] for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")
+        },
+    )
+
+
+def moment(milliseconds: int | None) -> Any:
+    """Milliseconds since the epoch as a UTC time."""
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def retry_after(view: JobView) -> dict[str, str]:
+    """When to look again: half the estimate, within 1 and 30 seconds."""
+    seconds = 2.0 if view.eta_seconds is None else view.eta_seconds / 2
+    return {"Retry-After": str(min(max(math.ceil(seconds), 1), 30))}

@@ -1,0 +1,200 @@
+"""One attempt at one job: from the claim to the commit, whatever happens in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from jobs.claims import Fault, JobClaims
+from jobs.record import JobRecord, State
+from jobs.store import ImageStore, StoreError
+from worker.child import ChildDied, ModelProcess
+from worker.pulse import Pulse, Watch
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.25
+
+_TITLES = {
+    "cannot-be-painted": "The request cannot be painted by this model",
+    "model-unavailable": "The model cannot be loaded",
+    "bad-picture": "The model did not produce a picture",
+    "engine-error": "The picture could not be painted",
+    "out-of-memory": "The picture does not fit into the device's memory",
+    "internal-error": "The worker met an unexpected error",
+    "model-process-died": "The model process died",
+    "step-timeout": "The model process stopped making progress",
+    "job-timeout": "The job took longer than the server allows",
+    "store-failed": "The picture could not be stored",
+    "worker-stopped": "The worker was stopped",
+}
+
+
+def fault(reason: str, detail: str) -> Fault:
+    """The problem that a job's `error` shows."""
+    return Fault(f"urn:panoramas:problem:{reason}", _TITLES[reason], 500, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds: without a sign from the model process, for a whole job, and between tries to reach Redis."""
+
+    step_timeout: float
+    job_timeout: float
+    retry_seconds: float = 1.0
+
+
+class Attempts:
+    """Runs claimed jobs in a model process. `drain_over` says when a stopping worker must let go of its job."""
+
+    def __init__(
+        self,
+        claims: JobClaims,
+        store: ImageStore,
+        child: ModelProcess,
+        pulse: Pulse,
+        limits: Limits,
+        drain_over: Callable[[], bool],
+    ) -> None:
+        self._claims = claims
+        self._store = store
+        self._child = child
+        self._pulse = pulse
+        self._limits = limits
+        self._drain_over = drain_over
+
+    def run(self, job_id: str) -> None:
+        """Claim and paint; returns when the job is committed, put back, or somebody else's.
+
+        Raises:
+            RedisError: when the claim itself failed; then nothing was begun.
+        """
+        record = self._claims.claim(job_id)
+        if record is None:
+            log.info("job %s: no longer there to be claimed", job_id)
+            return
+        log.info("job %s: attempt %d", job_id, record.attempt)
+        watch = self._pulse.watch(record)
+        try:
+            self._paint(record, watch)
+        except ChildDied as error:
+            self._child.kill()
+            self._put_back(record, fault("model-process-died", error.reason))
+        finally:
+            self._pulse.unwatch()
+
+    def _paint(self, record: JobRecord, watch: Watch) -> None:
+        self._child.ensure_started()
+        self._child.send("paint", input=record.input)
+        begun = heard = time.monotonic()
+        stopping = False
+        while True:
+            message = self._child.next_message(_POLL_SECONDS)
+            now = time.monotonic()
+            if message is not None:
+                heard = now
+                if self._take(record, watch, message):
+                    return
+            elif now - heard > self._limits.step_timeout:
+                self._child.kill()
+                self._put_back(record, fault("step-timeout", f"no step within {self._limits.step_timeout:g} s"))
+                return
+            if now - begun > self._limits.job_timeout:
+                self._child.kill()
+                self._fail(record, fault("job-timeout", f"not done within {self._limits.job_timeout:g} s"))
+                return
+            wanted = watch.canceled.is_set() or watch.lost.is_set() or self._drain_over()
+            if wanted and not stopping:
+                self._child.send("stop")
+                stopping = True
+
+    def _take(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> bool:
+        """Act on one message of the model process; True when the job has ended."""
+        match message["kind"]:
+            case "phase" | "step":
+                self._report(record, watch, message)
+                return False
+            case "done":
+                self._commit(record, message, self._child.next_bytes())
+            case "interrupted":
+                self._let_go(record, watch)
+            case "failed" if message["final"]:
+                self._fail(record, fault(message["reason"], message["detail"]))
+            case "failed":
+                # The device may be in a state that no later job survives: a new process costs less than finding out.
+                self._child.kill()
+                self._put_back(record, fault(message["reason"], message["detail"]))
+            case _:
+                return False  # `ready` of a process that was started for this job
+        return True
+
+    def _report(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> None:
+        fields = {key: message[key] for key in ("phase", "step", "total_steps") if key in message}
+        try:
+            fields["denoising_at" if message.get("phase") == "denoising" else "stepped_at"] = self._claims.now()
+            watch.note(self._claims.progress(record.id, record.token, **fields))
+        except RedisError as error:
+            log.warning("job %s: progress not recorded: %s", record.id, error)  # the picture matters more
+
+    def _commit(self, record: JobRecord, done: dict[str, Any], png: bytes) -> None:
+        start = time.perf_counter()
+        try:
+            image = self._store.put(record.id, record.token, png)
+        except StoreError as error:
+            self._put_back(record, fault("store-failed", str(error)))
+            return
+        timings = {**done["timings"], "store": round(time.perf_counter() - start, 4)}
+        result = {**asdict(image), "width": done["width"], "height": done["height"]}
+        entered = self._until_redis_answers(
+            lambda: self._claims.finish(
+                record.id,
+                record.token,
+                State.SUCCEEDED,
+                result=result,
+                timings=timings,
+                notices=done["notices"],
+                revision=done["revision"],
+                phase="done",
+            )
+        )
+        log.info("job %s: %s", record.id, entered or "a late attempt; its picture is dropped")
+
+    def _let_go(self, record: JobRecord, watch: Watch) -> None:
+        """The model process stopped as told: canceled, or put back by a worker that leaves, or no longer ours."""
+        if watch.lost.is_set():
+            log.warning("job %s: taken over by another worker", record.id)
+        elif watch.canceled.is_set():
+            self._until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.CANCELED))
+        else:
+            self._put_back(record, fault("worker-stopped", "the worker was told to stop"), give_back=True)
+
+    def _fail(self, record: JobRecord, why: Fault) -> None:
+        log.error("job %s: failed: %s", record.id, why.detail)
+        self._until_redis_answers(
+            lambda: self._claims.finish(record.id, record.token, State.FAILED, error=asdict(why))
+        )
+
+    def _put_back(self, record: JobRecord, why: Fault, *, give_back: bool = False) -> None:
+        entered = self._until_redis_answers(
+            lambda: self._claims.release(record.id, record.token, fault=why, give_back=give_back)
+        )
+        log.warning("job %s: %s (%s)", record.id, entered or "no longer ours", why.detail)
+
+    def _until_redis_answers(self, write: Callable[[], State | None]) -> State | None:
+        """Retry a commit for as long as Redis is away: the work is done, and nobody else can do it cheaper.
+
+        Only a worker whose grace is over gives up; the lease then expires and the job is painted again.
+        """
+        while True:
+            try:
+                return write()
+            except RedisError as error:
+                if self._drain_over():
+                    raise
+                log.warning("Redis does not answer: %s; trying again", error)
+                time.sleep(self._limits.retry_seconds)

@@ -1,0 +1,29 @@
+"""What the worker and its model process say to each other: JSON over a pipe, and the PNG as plain bytes behind `done`.
+
+To the model process: `paint` (one job), `stop` (end the running job at the next step). EOF means: exit.
+From it: `ready`, then for a job `phase`, `step` ... and one of `done`, `interrupted`, `failed`.
+"""
+
+from __future__ import annotations
+
+import json
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+def send(connection: Connection, kind: str, **fields: Any) -> None:
+    """Write one message.
+
+    Raises:
+        OSError: when the other side is gone.
+    """
+    connection.send_bytes(json.dumps({"kind": kind, **fields}).encode())
+
+
+def receive(connection: Connection) -> dict[str, Any]:
+    """Read one message, waiting for it.
+
+    Raises:
+        EOFError, OSError: when the other side is gone.
+    """
+    return json.loads(connection.recv_bytes())

@@ -1,0 +1,128 @@
+"""The warm model process: loads once, then paints what it is told. It knows nothing of Redis, and may be killed.
+
+Started by `worker.child.ModelProcess` as `python -m worker.model_process FD`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict, fields
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from engine.errors import BadPicture, EngineError, Interrupted, ModelError, ParamsError
+from engine.paint import paint
+from engine.params import PanoramaParams
+from engine.picture import encode_png
+from jobs.settings import Settings
+from worker.messages import receive, send
+from worker.warm import WarmModels
+
+log = logging.getLogger("worker.model_process")
+
+# Errors of the request or of the model's own arithmetic: another attempt would end the same way.
+_FINAL = {ParamsError: "cannot-be-painted", ModelError: "model-unavailable", BadPicture: "bad-picture"}
+
+
+def main() -> None:
+    """Serve one pipe until it closes."""
+    connection = Connection(int(sys.argv[1]))
+    _die_with_parent()
+    # Ctrl-C goes to the whole terminal group; whether the running job may end is the worker's to decide.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    settings = Settings()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    models = WarmModels(
+        settings.catalog,
+        device=settings.device,
+        dtype=settings.dtype,
+        limit_bytes=int(settings.model_memory_gb * 2**30),
+    )
+    default = next(iter(settings.catalog))
+    try:
+        _, seconds = models.get(default)
+        log.info("model %s loaded in %.1f s", default, seconds)
+    except ModelError as error:
+        log.error("the default model is not available: %s", error)  # its jobs will fail with this; others can be painted
+    try:
+        send(connection, "ready")
+        while True:
+            message = receive(connection)
+            if message["kind"] == "paint":
+                _serve(connection, models, message, settings.view_batch_size)
+    except (EOFError, OSError):
+        log.info("the worker closed the pipe; leaving")
+
+
+def _serve(connection: Connection, models: WarmModels, message: dict[str, Any], view_batch_size: int) -> None:
+    """Paint one job and say how it ended. Only a broken pipe leaves this function as an exception."""
+    try:
+        png, summary = _paint(connection, models, message["input"], view_batch_size)
+    except Interrupted:
+        send(connection, "interrupted")
+    except EngineError as error:
+        send(connection, "failed", reason=_FINAL.get(type(error), "engine-error"), detail=str(error), final=True)
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        send(connection, "failed", reason="out-of-memory", detail=str(error), final=False)
+    except (EOFError, BrokenPipeError, ConnectionError):
+        raise
+    except Exception as error:  # a fault of ours or of the device: told in full here, in brief to the user
+        traceback.print_exc()
+        send(connection, "failed", reason="internal-error", detail=f"{type(error).__name__} in the model", final=False)
+    else:
+        send(connection, "done", **summary)
+        connection.send_bytes(png)
+
+
+def _paint(
+    connection: Connection, models: WarmModels, job_input: dict[str, Any], view_batch_size: int
+) -> tuple[bytes, dict[str, Any]]:
+    name = job_input["model"]
+    if not models.is_warm(name):
+        send(connection, "phase", phase="loading")
+    model, load_seconds = models.get(name)
+    known = {field.name for field in fields(PanoramaParams)}
+    params = PanoramaParams(**{key: value for key, value in job_input.items() if key in known})
+    send(connection, "phase", phase="denoising")
+
+    def on_step(step: int, total: int, _latents: torch.Tensor) -> None:
+        send(connection, "step", step=step, total_steps=total)
+        if connection.poll(0) and receive(connection)["kind"] == "stop":
+            raise Interrupted("stopped at a step")
+        if step == total:
+            send(connection, "phase", phase="decoding")
+
+    panorama = paint(model, params, view_batch_size=view_batch_size, on_step=on_step)
+    start = time.perf_counter()
+    png = encode_png(panorama.pixels, params, model=name, revision=model.revision)
+    timings = {"load": load_seconds, **panorama.timings, "png": round(time.perf_counter() - start, 4)}
+    return png, {
+        "timings": timings,
+        "notices": [asdict(notice) for notice in panorama.notices],
+        "revision": model.revision,
+        "width": params.width,
+        "height": params.height,
+    }
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the worker dies (Linux): a long UNet call would not notice the pipe."""
+    pr_set_pdeathsig = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() == 1:
+            sys.exit("the worker died before its model process began")
+
+
+if __name__ == "__main__":
+    main()

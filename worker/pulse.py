@@ -1,0 +1,102 @@
+"""The worker's heartbeat: a thread that renews the lease whatever the model process is doing.
+
+It also reconciles, so that any living worker puts back what a dead one left, and removes what is past its retention.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+from redis.exceptions import RedisError
+
+from jobs.claims import JobClaims
+from jobs.record import JobRecord
+from jobs.store import ImageStore, StoreError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the pulse learns of the running attempt; read by the thread that drives it."""
+
+    record: JobRecord
+    canceled: threading.Event = field(default_factory=threading.Event)
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    def note(self, answer: str) -> None:
+        """Take in what a fenced write answered."""
+        if answer == "cancel":
+            self.canceled.set()
+        elif answer == "lost":
+            self.lost.set()
+
+
+class Pulse(threading.Thread):
+    """Beats every `interval` seconds until stopped. Redis may come and go meanwhile."""
+
+    def __init__(self, claims: JobClaims, store: ImageStore, *, interval: float = 1.0, sweep_every: float = 30.0) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._claims = claims
+        self._store = store
+        self._interval = interval
+        self._sweep_every = sweep_every
+        self._swept_at = 0.0
+        self._unbroken_since: float | None = None
+        self._watch: Watch | None = None
+        self._stop_event = threading.Event()
+
+    def watch(self, record: JobRecord) -> Watch:
+        """Renew this attempt's lease from now on."""
+        self._watch = Watch(record)
+        return self._watch
+
+    def unwatch(self) -> None:
+        """The attempt is over."""
+        self._watch = None
+
+    def stop(self) -> None:
+        """End the thread after its present beat."""
+        self._stop_event.set()
+        self.join(timeout=10)
+        try:
+            self._claims.beat(stopping=True)
+        except RedisError:
+            pass  # the entry ages out by itself
+
+    def run(self) -> None:
+        while not self._stop_event.wait(self._interval):
+            try:
+                self._beat()
+            except RedisError as error:
+                log.warning("Redis does not answer: %s", error)
+                self._unbroken_since = None
+            except StoreError as error:
+                log.warning("sweep: %s", error)
+            except Exception:
+                log.exception("a beat failed")  # a pulse that ends in silence would cost every lease from here on
+
+    def _beat(self) -> None:
+        if watch := self._watch:
+            watch.note(self._claims.renew(watch.record.id, watch.record.token))
+        self._claims.beat()
+        now = time.monotonic()
+        self._unbroken_since = self._unbroken_since or now
+        # After Redis was away every lease looks expired, though its owner may be alive and about to renew it.
+        # So nothing is taken from anyone until one whole lease has passed under an unbroken connection.
+        if now - self._unbroken_since >= self._claims.terms.lease_seconds:
+            expired, lost = self._claims.reconcile()
+            if expired or lost:
+                log.warning("put back: %d with an expired lease, %d lost between the queue and a worker", expired, lost)
+        if now - self._swept_at >= self._sweep_every:
+            self._swept_at = now
+            self._sweep()
+
+    def _sweep(self) -> None:
+        # The image goes first: a crash in between leaves a record to try again, never an image that nobody knows.
+        for record in self._claims.due_for_expiry():
+            self._store.delete_job(record.id)
+            self._claims.expire(record.id)
