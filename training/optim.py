@@ -1,0 +1,66 @@
+"""Muon for the weight matrices and AdamW for everything else.
+
+Muon (Jordan et al., 2024) replaces a matrix's momentum by its nearest orthogonal matrix, found with a quintic
+Newton-Schulz iteration; it needs markedly fewer steps than AdamW for convolutions and linear layers.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The orthogonal factor of `matrix` (rows, columns), singular values within about 0.7..1.2."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix / (matrix.norm() + 1e-7)
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else x.T
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.T
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon over parameters of two or more dimensions; a convolution (out, in, h, w) is the matrix (out, in*h*w)."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.01):
+        super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                buffer = state.setdefault("momentum", torch.zeros_like(parameter))
+                buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(buffer, group["momentum"])  # Nesterov
+                matrix = orthogonalise(update.flatten(1))
+                scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                parameter.mul_(1 - group["lr"] * group["decay"])
+                parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
+
+
+def build(model: nn.Module, lr: float, adam_lr: float, adam_names: tuple[str, ...]) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of `model`; AdamW for vectors and for parameters whose name contains one of `adam_names`."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.ndim < 2 or any(part in name for part in adam_names)
+        (others if plain else matrices).append(parameter)
+    return [Muon(matrices, lr), torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def set_rate(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
+    """Scales every group's learning rate to `factor` times the one it was built with."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group.setdefault("base_lr", group["lr"])
+            group["lr"] = group["base_lr"] * factor
