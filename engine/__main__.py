@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.catalog import BUILTIN, ModelSpec, find_model
 from engine.errors import EngineError
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _params(args: argparse.Namespace, spec: ModelSpec) -> PanoramaParams:
-    def or_default(value, default):
+    def or_default(value: Any, default: Any) -> Any:
         return default if value is None else value
 
     return PanoramaParams(

@@ -19,6 +19,8 @@ class CircularConv2d(nn.Conv2d):
     """A convolution that pads zeros above and below, and the other edge's columns left and right."""
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        if isinstance(self.padding, str):
+            raise TypeError("padding by name is not supported")
         pad_y, pad_x = self.padding
         wrapped = F.pad(input, (pad_x, pad_x, 0, 0), mode="circular") if pad_x else input
         return F.conv2d(wrapped, weight, bias, self.stride, (pad_y, 0), self.dilation, self.groups)

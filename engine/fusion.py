@@ -65,7 +65,7 @@ def plan_fusion(
     views: Sequence[View], weights: torch.Tensor, height: int, width: int, *, view_batch_size: int
 ) -> Fusion:
     """Precompute what each cell's weights sum to on a canvas of `height` x `width` cells, on the weights' device."""
-    extent = max(width, max(view.right for view in views))
+    extent = max(width, *(view.right for view in views))
     total = torch.zeros(1, 1, height, extent, device=weights.device)
     for view in views:
         total[..., view.top : view.bottom, view.left : view.right] += weights

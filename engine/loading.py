@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from engine.catalog import ModelSpec, read_geometry
 from engine.circular import circular_decoder
@@ -36,6 +37,7 @@ def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32") -> Stabl
     folder = spec.folder or _download(spec)
     _check_kind(folder)
     torch_dtype = _dtype(dtype)
+    disable_progress_bar()  # one a model, of milliseconds, amid the worker's log
     try:
         text_encoder = CLIPTextModel.from_pretrained(
             folder, subfolder="text_encoder", use_safetensors=True, dtype=torch_dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 
 from engine.errors import BadPicture
 from engine.fusion import plan_fusion, window_weights
-from engine.model import Notice, StableDiffusion
+from engine.model import Conditioning, Notice, StableDiffusion
 from engine.params import PanoramaParams
 from engine.sampler import OnStep, denoise, initial_noise
 from engine.schedulers import make_scheduler
@@ -69,7 +70,7 @@ def paint(
 
 
 def paint_latents(
-    model: StableDiffusion, params: PanoramaParams, *, conditioning, view_batch_size: int, on_step: OnStep
+    model: StableDiffusion, params: PanoramaParams, *, conditioning: Conditioning, view_batch_size: int, on_step: OnStep
 ) -> torch.Tensor:
     """Noise to final latents (1, C, H / f, W / f), fp32: MultiDiffusion itself."""
     factor, window = model.geometry.latent_factor, model.geometry.window
@@ -82,7 +83,7 @@ def paint_latents(
     return denoise(
         noise.to(model.device),
         fusion,
-        lambda crops, timestep: model.predict(crops, timestep, conditioning, params.guidance_scale),
+        functools.partial(model.predict, conditioning=conditioning, guidance_scale=params.guidance_scale),
         scheduler,
         generator=generator,
         on_step=on_step,

@@ -92,7 +92,9 @@ class PanoramaParams:
         """
         stride_fault = None
         if self.view_stride > geometry.window:
-            stride_fault = f"must be at most {geometry.window}, the model's view in latent cells: a larger stride leaves gaps"
+            stride_fault = (
+                f"must be at most {geometry.window}, the model's view in latent cells: a larger stride leaves gaps"
+            )
         _raise_for(
             {
                 "width": _size_fault(self.width, geometry),

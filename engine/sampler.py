@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from engine.fusion import Fusion
 
-# (crops (n, C, h, w), timestep) -> guided predictions (n, C, h, w)
-ViewPredictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # (steps done, total steps, canvas (1, C, H, W)); raises engine.errors.Interrupted to end the loop
 OnStep = Callable[[int, int, torch.Tensor], None]
+
+
+class ViewPredictor(Protocol):
+    """Guided predictions (n, C, h, w) of crops (n, C, h, w)."""
+
+    def __call__(self, crops: torch.Tensor, *, timestep: torch.Tensor) -> torch.Tensor: ...
 
 
 def initial_noise(channels: int, height: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Generator]:
@@ -45,7 +50,7 @@ def denoise(
     total = len(scheduler.timesteps)
     for index, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(canvas, timestep)
-        prediction = fusion(scaled, lambda crops, t=timestep: predict(crops, t))
+        prediction = fusion(scaled, functools.partial(predict, timestep=timestep))
         canvas = scheduler.step(prediction, timestep, canvas, **step_options, return_dict=False)[0]
         on_step(index + 1, total, canvas)
     return canvas

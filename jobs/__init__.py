@@ -1,1 +1,1 @@
-"""What the service and the worker share, and all they share: the job record in Redis, its queue, and the image store."""
+"""What service and worker share, and all they share: the job record in Redis, its queue, and the image store."""

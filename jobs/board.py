@@ -1,4 +1,4 @@
-"""The service's side of the jobs, asynchronous: submit, look, cancel. Redis faults pass through as redis-py raises them."""
+"""The service's side of the jobs, asynchronous: submit, look, cancel. Faults pass through as redis-py raises them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from jobs import keys
 from jobs.envelope import envelope
 from jobs.record import JobRecord, State, pairs, read_record
 from jobs.scripts import source
-
-# A worker that has not been heard of for this long does not count in estimates.
-WORKER_SILENCE_MS = 15_000
 
 
 class QueueFull(Exception):
@@ -78,7 +75,7 @@ class JobBoard:
         if position is None and waiting_rank is not None:
             position = dispatched + waiting_rank
         now = time[0] * 1000 + time[1] // 1000
-        alive = sum(score > now - WORKER_SILENCE_MS for _, score in workers)
+        alive = sum(score > now - keys.WORKER_SILENCE_MS for _, score in workers)
         return JobView(record, position, _estimate(record, position, now, int(pace) if pace else None, alive))
 
     async def cancel(self, job_id: str) -> bool:
@@ -88,7 +85,7 @@ class JobBoard:
     async def workers(self) -> int:
         """Worker processes that showed a sign of life lately. Fails where Redis does."""
         seconds, micros = await self._redis.time()
-        oldest = seconds * 1000 + micros // 1000 - WORKER_SILENCE_MS
+        oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
 
     async def _pace_seconds(self) -> float:

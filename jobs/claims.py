@@ -55,6 +55,13 @@ ATTEMPTS_USED_UP = Fault(
 )
 
 
+def living_workers(redis: Redis) -> list[str]:
+    """Names of the worker processes that showed a sign of life within the last seconds."""
+    seconds, micros = redis.time()
+    oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
+    return [str(name) for name in redis.zrangebyscore(keys.WORKERS, oldest, "+inf")]
+
+
 class JobClaims:
     """Jobs as a worker holds them, on a Redis client with `decode_responses=True`."""
 
@@ -132,10 +139,10 @@ class JobClaims:
 
     def due_for_expiry(self, limit: int = 100) -> list[JobRecord]:
         """Terminal jobs whose retention is over."""
-        ids = self._redis.zrangebyscore(keys.FINISHED, "-inf", self.now(), start=0, num=limit)
+        ids = [str(name) for name in self._redis.zrangebyscore(keys.FINISHED, "-inf", self.now(), start=0, num=limit)]
         records = []
         for job_id in ids:
-            fields = self._redis.hgetall(keys.job(job_id))
+            fields: dict[str, str] = self._redis.hgetall(keys.job(job_id))  # type: ignore[assignment]
             if fields:
                 records.append(read_record(job_id, fields))
             else:

@@ -37,6 +37,10 @@ RQ_INTERMEDIATE = IntermediateQueue.get_intermediate_queue_key(RQ_LIST)
 RQ_JOB = Job.redis_job_namespace_prefix
 
 
+# A worker that has not been heard of for this long counts as gone.
+WORKER_SILENCE_MS = 15_000
+
+
 def job(job_id: str) -> str:
     """Key of a job's record."""
     return JOB + job_id

@@ -23,13 +23,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PANORAMAS_", frozen=True)
 
     data_dir: Path = Field(
-        Path("data"), description="Folder of the embedded server's data and, unless PANORAMAS_STORE_URL is set, the images"
+        Path("data"),
+        description="Folder of the embedded server's data and, unless PANORAMAS_STORE_URL is set, the images",
     )
     redis_url: str | None = Field(
         None, description="Redis or Valkey; unset, `panoramas up` starts a server of its own in the data folder"
     )
     store_url: str | None = Field(
-        None, description="Where images go: file:///folder, s3://bucket/prefix, gs://, az://; unset, images/ in the data folder"
+        None,
+        description="Where images go: file:///folder, s3://bucket/prefix, gs://, az://; unset, the data folder",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
@@ -38,7 +40,9 @@ class Settings(BaseSettings):
         description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1), name=folder, name=owner/repo@revision,"
         " separated by commas; or a JSON object of name to {source, revision and own defaults}",
     )
-    default_model: str | None = Field(None, description="Model of a request that names none; unset, the first of the list")
+    default_model: str | None = Field(
+        None, description="Model of a request that names none; unset, the first of the list"
+    )
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; unset, CUDA where there is one, else the CPU")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the models")
     view_batch_size: int = Field(4, ge=1, le=256, description="Views in one UNet call")
@@ -53,7 +57,9 @@ class Settings(BaseSettings):
     result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
     max_attempts: int = Field(3, ge=1, description="Times a job is begun before it fails because its worker died")
     lease_seconds: float = Field(10.0, ge=1, description="Silence after which a worker's job is taken from it")
-    step_timeout: float = Field(300.0, gt=0, description="Seconds without a step after which a model process is replaced")
+    step_timeout: float = Field(
+        300.0, gt=0, description="Seconds without a step after which a model process is replaced"
+    )
     job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
     drain_seconds: float = Field(
         60.0, ge=0, description="Grace on SIGTERM: a job that is not done by then goes back into the queue"

@@ -12,7 +12,9 @@ from service.app import create_app
 
 def render() -> str:
     """The description as YAML. It depends on no setting."""
-    return yaml.safe_dump(create_app(Settings(), "redis://unused").openapi(), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.safe_dump(
+        create_app(Settings(), "redis://unused").openapi(), sort_keys=False, allow_unicode=True, width=110
+    )
 
 
 if __name__ == "__main__":

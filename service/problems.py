@@ -74,7 +74,7 @@ def invalid(errors: Sequence[FieldProblem]) -> ProblemError:
     return ProblemError(422, "invalid-request", "The request is not valid", detail, errors=errors)
 
 
-def translate(error: Exception) -> ProblemError:
+def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a row of the table
     """The one table from exceptions to problems; what is not in it is a fault of ours and stays generic."""
     match error:
         case ProblemError():

@@ -19,7 +19,10 @@ from service.schemas import Health, Job, Models, PanoramaRequest, job_out, model
 router = APIRouter()
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Responses:
     """OpenAPI responses of an operation's problems."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
@@ -119,7 +122,9 @@ async def cancel_job(job_id: JobId, services: Held) -> Job:
     return job_out(view)
 
 
-_PNG = {200: {"description": "The picture", "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
+_PNG: Responses = {
+    200: {"description": "The picture", "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 @router.head("/jobs/{job_id}/image", include_in_schema=False)
@@ -193,5 +198,3 @@ async def readyz(services: Held) -> Health:
         workers = await services.board.workers()
         await services.store.check()
     return Health(status="ok", workers=workers)
-
-

@@ -217,9 +217,7 @@ def model_info(spec: ModelSpec, *, default: bool) -> ModelInfo:
         default=default,
         window_px=geometry.window_px,
         latent_factor=geometry.latent_factor,
-        defaults={
-            name: values[name] for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")
-        },
+        defaults={name: values[name] for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")},
     )
 
 

@@ -134,7 +134,7 @@ class Attempts:
         return True
 
     def _report(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> None:
-        fields = {key: message[key] for key in ("phase", "step", "total_steps") if key in message}
+        fields: dict[str, Any] = {key: message[key] for key in ("phase", "step", "total_steps") if key in message}
         try:
             fields["denoising_at" if message.get("phase") == "denoising" else "stepped_at"] = self._claims.now()
             watch.note(self._claims.progress(record.id, record.token, **fields))
@@ -175,9 +175,7 @@ class Attempts:
 
     def _fail(self, record: JobRecord, why: Fault) -> None:
         log.error("job %s: failed: %s", record.id, why.detail)
-        self._until_redis_answers(
-            lambda: self._claims.finish(record.id, record.token, State.FAILED, error=asdict(why))
-        )
+        self._until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.FAILED, error=asdict(why)))
 
     def _put_back(self, record: JobRecord, why: Fault, *, give_back: bool = False) -> None:
         entered = self._until_redis_answers(

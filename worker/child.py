@@ -11,6 +11,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from worker import tether
 from worker.messages import receive, send
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,9 @@ class ModelProcess:
         self.kill()
         ours, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.model_process", str(theirs.fileno())], pass_fds=[theirs.fileno()]
-            )
+            # Tethered: amid a long UNet call it would not notice that its pipe is closed.
+            argv = [sys.executable, "-m", "worker.model_process", str(theirs.fileno())]
+            self._process = subprocess.Popen(tether.command(argv, signal.SIGKILL), pass_fds=[theirs.fileno()])
         finally:
             theirs.close()
         self._connection = Connection(ours.detach())

@@ -13,7 +13,7 @@ import uuid
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jobs.claims import JobClaims
+from jobs.claims import JobClaims, living_workers
 from jobs.settings import Settings
 from jobs.store import ImageStore
 from worker.attempt import Attempts, Limits
@@ -47,6 +47,15 @@ class Stopping:
         # Only this attribute is set here: a handler that raises would do so between any two bytecodes.
         now = time.monotonic()
         self._deadline = now if self._deadline is not None else now + self._grace
+
+
+def is_alive(redis_url: str) -> bool:
+    """Whether a worker of this host has lately said that it lives; False as well when Redis does not answer."""
+    try:
+        with Redis.from_url(redis_url, decode_responses=True, socket_timeout=5) as redis:
+            return any(name.startswith(f"{socket.gethostname()}-") for name in living_workers(redis))
+    except RedisError:
+        return False
 
 
 def run_worker(settings: Settings, redis_url: str) -> int:

@@ -5,9 +5,7 @@ Started by `worker.child.ModelProcess` as `python -m worker.model_process FD`.
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 import signal
 import sys
 import time
@@ -35,7 +33,6 @@ _FINAL = {ParamsError: "cannot-be-painted", ModelError: "model-unavailable", Bad
 def main() -> None:
     """Serve one pipe until it closes."""
     connection = Connection(int(sys.argv[1]))
-    _die_with_parent()
     # Ctrl-C goes to the whole terminal group; whether the running job may end is the worker's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -52,7 +49,9 @@ def main() -> None:
         _, seconds = models.get(default)
         log.info("model %s loaded in %.1f s", default, seconds)
     except ModelError as error:
-        log.error("the default model is not available: %s", error)  # its jobs will fail with this; others can be painted
+        log.error(
+            "the default model is not available: %s", error
+        )  # its jobs will fail with this; others can be painted
     try:
         send(connection, "ready")
         while True:
@@ -113,15 +112,6 @@ def _paint(
         "width": params.width,
         "height": params.height,
     }
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the worker dies (Linux): a long UNet call would not notice the pipe."""
-    pr_set_pdeathsig = 1
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() == 1:
-            sys.exit("the worker died before its model process began")
 
 
 if __name__ == "__main__":

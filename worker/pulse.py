@@ -5,6 +5,7 @@ It also reconciles, so that any living worker puts back what a dead one left, an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -38,7 +39,9 @@ class Watch:
 class Pulse(threading.Thread):
     """Beats every `interval` seconds until stopped. Redis may come and go meanwhile."""
 
-    def __init__(self, claims: JobClaims, store: ImageStore, *, interval: float = 1.0, sweep_every: float = 30.0) -> None:
+    def __init__(
+        self, claims: JobClaims, store: ImageStore, *, interval: float = 1.0, sweep_every: float = 30.0
+    ) -> None:
         super().__init__(name="pulse", daemon=True)
         self._claims = claims
         self._store = store
@@ -62,10 +65,8 @@ class Pulse(threading.Thread):
         """End the thread after its present beat."""
         self._stop_event.set()
         self.join(timeout=10)
-        try:
+        with contextlib.suppress(RedisError):  # the entry ages out by itself
             self._claims.beat(stopping=True)
-        except RedisError:
-            pass  # the entry ages out by itself
 
     def run(self) -> None:
         while not self._stop_event.wait(self._interval):

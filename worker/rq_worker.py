@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import FrameType
 
+from redis import Redis
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
@@ -37,7 +38,9 @@ class PanoramaWorker(BaseWorker):
     max_connection_wait_time = 2.0
     log_job_description = False
 
-    def __init__(self, *, run: Callable[[str], None], before_pop: Callable[[], bool], connection, name: str) -> None:
+    def __init__(
+        self, *, run: Callable[[str], None], before_pop: Callable[[], bool], connection: Redis, name: str
+    ) -> None:
         super().__init__([QUEUE], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=30)
         self._run = run
         self._before_pop = before_pop

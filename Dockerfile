@@ -1,0 +1,27 @@
+# Two images: `api` is small and knows no torch, `worker` paints. docker-compose.yml builds both.
+# A worker without CUDA: docker build --target worker --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .
+FROM python:3.11-slim AS base
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends make \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --create-home --uid 1000 panoramas \
+ && install --directory --owner panoramas /data /models
+WORKDIR /app
+COPY . .
+# Pictures lie in /data, downloaded models in /models.
+ENV PATH=/opt/venv/bin:$PATH HF_HOME=/models PANORAMAS_DATA_DIR=/data PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
+VOLUME ["/data", "/models"]
+
+# The set-up is the Makefile's own, so that an image and a checkout cannot drift apart.
+FROM base AS api
+RUN make setup VENV=/opt/venv EXTRAS=service
+USER panoramas
+ENV PANORAMAS_HOST=0.0.0.0
+EXPOSE 8000
+CMD ["panoramas", "api"]
+
+FROM base AS worker
+ARG TORCH_INDEX=
+RUN make setup VENV=/opt/venv EXTRAS=worker TORCH_INDEX="$TORCH_INDEX"
+USER panoramas
+CMD ["panoramas", "worker"]
