@@ -1,1 +1,1 @@
-"""The demo model's training: scenes drawn by code, an autoencoder, a text encoder and a UNet, exported for diffusers."""
+"""The demo model: scenes drawn by code, an autoencoder, a text encoder and a UNet, exported for diffusers."""

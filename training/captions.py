@@ -38,7 +38,9 @@ AFTER = {
     "snowy": ("in the snow", "with snow", "in winter", "covered in snow"),
     "clear": ("", "", "", "under a clear sky"),
 }
-STYLES = ("", "", "", "", "a photo of ", "a painting of ", "a panorama of ", "a beautiful view of ", "a landscape with ")
+STYLES = (
+    "", "", "", "", "a photo of ", "a painting of ", "a panorama of ", "a beautiful view of ", "a landscape with ",
+)
 WATER = ("by a lake", "with a lake", "reflected in the water", "reflected in a lake", "beside still water")
 CITY_WATER = ("by the water", "reflected in the water", "on a river", "by a lake")
 LIGHTS = {
@@ -50,7 +52,7 @@ LIGHT_MARGIN = 16  # px: a disc nearer to the crop's edge than this is not named
 
 
 def lights(scene: Scene, left: int, width: int, canvas: int) -> bool:
-    """Whether the sun's or moon's disc lies in the crop `left`..`left + width` px of a canvas that is `canvas` px wide."""
+    """Whether the sun's or moon's disc lies in the crop `left`..`left + width` px of a canvas of `canvas` px."""
     if scene.light_x is None:
         return False
     return left + LIGHT_MARGIN <= scene.light_x * canvas <= left + width - LIGHT_MARGIN
@@ -76,8 +78,8 @@ def caption(scene: Scene, light: bool, rng: random.Random) -> str:
         phrases.append(rng.choice(STARS))
     phrases = [phrase for phrase in phrases if phrase]
     style = rng.choice(STYLES)
-    article = "" if subject.split()[-1] in _PLURALS else rng.choice(("a ", "a ", "the ", ""))
-    if style.startswith("a ") and not article and subject.split()[-1] not in _PLURALS:
+    article = "" if _plural(subject) else rng.choice(("a ", "a ", "the ", ""))
+    if style.startswith("a ") and not article and not _plural(subject):
         article = "a "
     if article == "a " and subject[0] in "aeiou":
         article = "an "
@@ -86,6 +88,10 @@ def caption(scene: Scene, light: bool, rng: random.Random) -> str:
 
 
 _PLURALS = ("mountains", "peaks", "hills", "dunes", "waves", "woods", "trees", "skyscrapers")
+
+
+def _plural(subject: str) -> bool:
+    return subject.partition(" in ")[0].rpartition(" ")[2] in _PLURALS
 
 
 def examples(count: int, seed: int = 0) -> list[str]:

@@ -23,9 +23,10 @@ class Settings:
     """What the command line decides."""
 
     device: str = "cpu"
-    scenes: int = 1200
-    vae_minutes: float = 15.0
-    unet_minutes: float = 60.0
+    processes: int = 1
+    scenes: int = 1000
+    vae_minutes: float = 18.0
+    unet_minutes: float = 66.0
 
 
 def log(stage: str, **values: float | int | str) -> None:

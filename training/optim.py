@@ -9,18 +9,28 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from . import parallel
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The orthogonal factor of `matrix` (rows, columns), singular values within about 0.7..1.2."""
+    """The orthogonal factor of `matrix` (rows, columns), singular values within about 0.7..1.2.
+
+    Every iterate is a polynomial of the first Gram matrix times `matrix`, so that the iteration runs on the small
+    square matrix alone; for a convolution that is a tenth of the work.
+    """
     a, b, c = NEWTON_SCHULZ
     x = matrix / (matrix.norm() + 1e-7)
     wide = x.shape[0] <= x.shape[1]
     x = x if wide else x.T
+    gram, product = x @ x.T, None
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        factor = b * gram + c * gram @ gram
+        factor.diagonal().add_(a)
+        product = factor if product is None else factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x if wide else x.T
 
 
@@ -34,21 +44,24 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                buffer = state.setdefault("momentum", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(buffer, group["momentum"])  # Nesterov
-                matrix = orthogonalise(update.flatten(1))
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            matrices = [self._direction(parameter, group["momentum"]) for parameter in parameters]
+            # The processes share the costly part: each does its own matrices and leaves zeros for the others.
+            mine = [orthogonalise(matrix) if i % parallel.world() == parallel.rank() else torch.zeros_like(matrix)
+                    for i, matrix in enumerate(matrices)]
+            for parameter, matrix in zip(parameters, parallel.sum_all(mine), strict=True):
                 scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["decay"])
                 parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
 
+    def _direction(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        buffer.lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(buffer, momentum).flatten(1)  # Nesterov
+
 
 def build(model: nn.Module, lr: float, adam_lr: float, adam_names: tuple[str, ...]) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of `model`; AdamW for vectors and for parameters whose name contains one of `adam_names`."""
+    """Muon for the matrices of `model`; AdamW for vectors and parameters whose name contains one of `adam_names`."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -33,7 +33,8 @@ class Palette:
 
 
 def _palette(sky, haze, light, shade, glow, disc, cloud_lit, cloud_dark, lamps) -> Palette:
-    return Palette(np.array(sky, np.float32), *(rgb(*c) for c in (haze, light, shade, glow, disc, cloud_lit, cloud_dark)),
+    others = (haze, light, shade, glow, disc, cloud_lit, cloud_dark)
+    return Palette(np.array(sky, np.float32), *(rgb(*c) for c in others),
                    lamps)
 
 

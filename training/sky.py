@@ -33,7 +33,7 @@ def paint(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Generato
 
 
 def _glow(top: Array, scene: Scene, palette: Palette, rng: np.random.Generator, horizon: float, height: int) -> None:
-    """The aureole and the disc. A sun near the horizon warms a wide part of the sky; a high one only its surroundings."""
+    """The aureole and the disc. A sun near the horizon warms a wide part of the sky; a high one only what is near."""
     rows, width, _ = top.shape
     low = scene.time in ("dawn", "sunset", "dusk")
     y = horizon - (rng.uniform(0.05, 0.16) if low else rng.uniform(0.24, 0.40))

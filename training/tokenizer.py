@@ -1,5 +1,6 @@
-"""CLIP's tokenizer with a small vocabulary of its own: every byte, and the words of the captions merged to one token."""
+"""CLIP's tokenizer with a small vocabulary of its own: every byte, and the captions' words merged to one token."""
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -33,7 +34,7 @@ def learn_merges(words: Counter[str], count: int) -> list[tuple[str, str]]:
     while len(merges) < count:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in pieces.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] += words[word]
         if not pairs:
             break

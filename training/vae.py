@@ -1,13 +1,16 @@
 """The autoencoder: 8 px a latent, four latent channels, small enough to train and to decode on a CPU.
 
-Its latents carry noise while it trains, so the decoder forgives the UNet's small errors; at the end the latents'
-mean and deviation are folded into the weights, so that `scaling_factor` is 1 and no shift is needed.
+The encoder is the linear patch code of `code.py`; only the decoder is trained. Its latents carry noise while it
+trains, so that it forgives the UNet's small errors.
 """
 
+import copy
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +18,15 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import config, optim, scenes
+from . import code, config, optim, scenes
 from .attributes import sample
 
 POOL = 140  # scenes held in memory for crops
+HELD_OUT = 8
 FIRST_POOL_SEED = 5_000_000  # apart from the UNet's scenes
 CHECKPOINT = config.RUNS / "vae.pt"
+DECAY = 0.98  # of the running average of the decoder's weights, which is what is kept
+EVERY = 100  # steps between two checkpoints
 
 
 def build() -> AutoencoderKL:
@@ -37,11 +43,6 @@ def load(path: Path = CHECKPOINT) -> AutoencoderKL:
     vae = build()
     vae.load_state_dict(torch.load(path, weights_only=True)["model"])
     return vae.eval()
-
-
-def mean(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """Latents (n, 4, h / 8, w / 8) of images (n, 3, h, w) in -1..1, without noise."""
-    return vae.encoder(images)[:, : config.LATENT_CHANNELS]
 
 
 def _draw(seed: int) -> np.ndarray:
@@ -69,73 +70,109 @@ def crops(images: Tensor, count: int, size: int, generator: torch.Generator) -> 
     return out
 
 
-def loss(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The training loss and the reconstruction; the noise's size follows the latents' deviation."""
-    latents = mean(vae, images)
-    deviation = latents.detach().std().clamp_min(1e-3)
-    decoded = vae.decoder(latents + torch.randn_like(latents) * deviation * config.LATENT_NOISE)
+def noisy(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """`latents` with the training noise."""
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    return latents + noise * config.LATENT_NOISE
+
+
+def loss(decoded: Tensor, images: Tensor) -> Tensor:
+    """The decoder's training loss for images (n, 3, h, w) in -1..1."""
     error = decoded - images
     total = error.abs().mean() + 2.0 * error.square().mean()
     # Edges: L1 of the differences between neighbours. Colour: the low frequencies, which L1 alone leaves drifting.
     total = total + 0.7 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
-    total = total + 0.5 * F.avg_pool2d(error, 8).abs().mean()
-    # Keeps the four channels near zero mean and unit variance, which is all the "KL" that is wanted here.
-    spread = latents.square().mean(dim=(0, 2, 3))
-    return total + 1e-3 * (spread - 1 - spread.clamp_min(1e-4).log()).mean(), decoded
+    return total + 0.5 * F.avg_pool2d(error, config.FACTOR).abs().mean()
 
 
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, images: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images in -1..1 after encoding, the training noise and decoding."""
-    latents = mean(vae, images)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
-    decoded = vae.decoder(latents + noise * latents.std() * config.LATENT_NOISE).clamp(-1, 1)
+    """Peak signal-to-noise ratio in dB of images in -1..1 after the encoder, the training noise and the decoder."""
+    latents = vae.encoder(images)[:, : config.LATENT_CHANNELS]
+    decoded = vae.decoder(noisy(latents, torch.Generator().manual_seed(0))).clamp(-1, 1)
     return -10 * math.log10(float((decoded - images).square().mean()) / 4)
 
 
-@torch.no_grad()
-def normalise(vae: AutoencoderKL, images: Tensor) -> None:
-    """Folds the latents' mean and deviation a channel into the encoder's last and the decoder's first layer.
+def _start(vae: AutoencoderKL, images: Tensor, generator: torch.Generator) -> code.Code:
+    """Fits the code and gives both halves of `vae` their first weights."""
+    fitted = code.fit(images, generator)
+    fitted.save()
+    views = crops(images, 24, 256, generator)
+    code.fill_encoder(vae, fitted, views)
+    code.start_decoder(vae, noisy(fitted.encode(views[:8]), generator), views[:8])
+    return fitted
 
-    The encoder's second half of channels, the log-variance, becomes that of the training noise.
-    """
-    latents = torch.cat([mean(vae, batch) for batch in images.split(2)])
-    shift, scale = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
-    n, out, first = config.LATENT_CHANNELS, vae.encoder.conv_out, vae.decoder.conv_in
-    out.weight[:n] /= scale[:, None, None, None]
-    out.bias[:n] = (out.bias[:n] - shift) / scale
-    out.weight[n:], out.bias[n:] = 0.0, 2 * math.log(config.LATENT_NOISE)
-    first.bias += (first.weight * shift[None, :, None, None]).sum(dim=(1, 2, 3))
-    first.weight *= scale[None, :, None, None]
+
+@dataclass
+class Run:
+    """Everything that a checkpoint holds; `kept` has the running average of the decoder."""
+
+    vae: AutoencoderKL
+    kept: AutoencoderKL
+    optimisers: list[torch.optim.Optimizer]
+    step: int = 0
+    minutes: float = 0.0
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        torch.save({"model": self.kept.state_dict(), "decoder": self.vae.decoder.state_dict(), "step": self.step,
+                    "optimisers": [o.state_dict() for o in self.optimisers], "minutes": self.minutes},
+                   CHECKPOINT)
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Continues from what `save` wrote."""
+        self.kept.load_state_dict(saved["model"])
+        self.vae.load_state_dict(saved["model"])
+        self.vae.decoder.load_state_dict(saved["decoder"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        self.step, self.minutes = saved["step"], saved["minutes"]
+
+    def update(self, latents: Tensor, images: Tensor, factor: float) -> float:
+        """One step; `factor` scales the learning rate. The loss."""
+        optim.set_rate(self.optimisers, factor)
+        value = loss(self.vae.decoder(latents), images)
+        value.backward()
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        with torch.no_grad():
+            pairs = zip(self.kept.decoder.parameters(), self.vae.decoder.parameters(), strict=True)
+            for mean, current in pairs:
+                mean.lerp_(current, 1 - DECAY)
+        return value.item()
 
 
 def train(settings: config.Settings) -> None:
-    """Trains for `settings.vae_minutes`: 128-px crops first, 256-px crops for the last 40 %."""
-    if CHECKPOINT.exists() and torch.load(CHECKPOINT, weights_only=True)["done"]:
+    """Trains the decoder for `settings.vae_minutes`: 128-px crops first, 256-px crops for the last 30 %."""
+    saved = torch.load(CHECKPOINT, weights_only=True) if CHECKPOINT.exists() else None
+    if saved and saved["minutes"] >= settings.vae_minutes:
         return
     images = pool(POOL)
     torch.manual_seed(config.SEED)
-    vae = build().to(settings.device)
-    for name, parameter in vae.named_parameters():
-        if name.endswith("conv2.weight"):
-            torch.nn.init.zeros_(parameter)  # every residual block starts as the identity
-    optimisers = optim.build(vae, 0.02, 2e-3, ("conv_in", "conv_out", "decoder.conv_norm_out"))
     generator = torch.Generator().manual_seed(config.SEED)
-    held_out = crops(images[-8:], 8, 256, generator).to(settings.device)
-    images, start, step = images[:-8], time.time(), 0
-    while (done := (time.time() - start) / 60 / settings.vae_minutes) < 1:
-        large = done > 0.6
-        batch = crops(images, 2 if large else 8, 256 if large else 128, generator).to(settings.device)
-        optim.set_rate(optimisers, min(1.0, (step + 1) / 30) * (1.02 - done))
-        value, _ = loss(vae, batch)
-        value.backward()
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        step += 1
-        if step % 50 == 0:
-            config.log("vae", step=step, loss=float(value), psnr=psnr(vae, held_out), minutes=done * settings.vae_minutes)
-            torch.save({"model": vae.state_dict(), "done": False}, CHECKPOINT)
-    normalise(vae, crops(images, 24, 512, generator).to(settings.device))
-    config.log("vae", step=step, final_psnr=psnr(vae, held_out))
-    torch.save({"model": vae.cpu().state_dict(), "done": True}, CHECKPOINT)
+    vae = build().requires_grad_(False)
+    vae.decoder.requires_grad_(True)
+    held_out = crops(images[-HELD_OUT:], 8, 256, generator).to(settings.device)
+    images = images[:-HELD_OUT]
+    fitted = _start(vae, images, generator)
+    vae = vae.to(settings.device, memory_format=torch.channels_last)
+    run = Run(vae, copy.deepcopy(vae).requires_grad_(False),
+              optim.build(vae.decoder, 0.006, 2e-3, ("conv_in", "conv_out", "conv_norm_out")))
+    if saved:
+        run.resume(saved)
+        generator.manual_seed(config.SEED + run.step)
+    else:
+        config.log("vae", step=0, psnr=psnr(vae, held_out))
+    last = time.time()
+    while (done := run.minutes / settings.vae_minutes) < 1:
+        large = done > 0.7
+        batch = crops(images, 1 if large else 4, 256 if large else 128, generator)
+        latents = noisy(fitted.encode(batch), generator).to(settings.device)
+        value = run.update(latents, batch.to(settings.device), min(1.0, (run.step + 1) / 30) * (1.02 - done))
+        run.minutes += min(0.1, (time.time() - last) / 60)  # a pause does not count
+        last = time.time()
+        if run.minutes >= settings.vae_minutes or run.step % EVERY == 0:
+            config.log("vae", step=run.step, loss=value, psnr=psnr(run.kept, held_out), minutes=run.minutes)
+            run.save()
