@@ -38,7 +38,7 @@ format: setup-dev ## put the sources into the house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-openapi: setup ## write openapi.yaml anew from the application
+openapi: setup-dev ## write openapi.yaml anew from the application
 	$(BIN)/python -m service.openapi > openapi.yaml
 
 setup: $(VENV)/installed

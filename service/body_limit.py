@@ -29,15 +29,19 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise self._problem()
+                raise EOFError("the body is too large")  # the application answers it somehow; see `unless_over`
             return message
 
-        await self._app(scope, counted, send)
+        async def unless_over(message: Message) -> None:
+            if received <= self._limit:
+                await send(message)
+
+        await self._app(scope, counted, unless_over)
+        if received > self._limit:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem_response(self._problem())(scope, receive, send)
-
-    def _problem(self) -> ProblemError:
-        return ProblemError(
+        problem = ProblemError(
             413, "body-too-large", "The body is too large", f"body: at most {self._limit} bytes are accepted"
         )
+        await problem_response(problem)(scope, receive, send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -99,8 +100,8 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
                 "Nothing was accepted; try again later.",
                 headers={"Retry-After": "30"},
             )
-        case RedisError() | StoreError():
-            what = "queue" if isinstance(error, RedisError) else "image store"
+        case RedisError() | StoreError() | TimeoutError():
+            what = "image store" if isinstance(error, StoreError) else "queue"
             return ProblemError(
                 503,
                 "unavailable",
@@ -110,7 +111,8 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
             )
         case HTTPException():
             kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
-            return ProblemError(error.status_code, kind, str(error.detail), headers=error.headers)
+            title = HTTPStatus(error.status_code).phrase
+            return ProblemError(error.status_code, kind, title, str(error.detail), headers=error.headers)
         case _:
             return ProblemError(500, "internal-error", "The server met an unexpected error")
 
@@ -124,7 +126,16 @@ def install(app: FastAPI) -> None:
             log.error("%s: %s", type(error).__name__, error, exc_info=translated.problem.status == 500)
         return problem_response(translated)
 
-    for kind in (ProblemError, ParamsError, RequestValidationError, QueueFull, RedisError, StoreError, HTTPException):
+    for kind in (
+        ProblemError,
+        ParamsError,
+        RequestValidationError,
+        QueueFull,
+        RedisError,
+        StoreError,
+        TimeoutError,
+        HTTPException,
+    ):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, answer)
 

@@ -27,8 +27,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     torch.set_flush_denormal(True)  # branches that start at zero have tiny gradients, and denormals are slow
-    settings = config.Settings(options.device, options.processes, options.scenes, options.vae_minutes,
-                               options.unet_minutes)
+    settings = config.Settings(
+        options.device, options.processes, options.scenes, options.vae_minutes, options.unet_minutes
+    )
     for stage in options.stages or STAGES:
         importlib.import_module(f"training.{stage}").train(settings)
 

@@ -28,7 +28,7 @@ class Scene:
 
     @property
     def light(self) -> str | None:
-        """"sun", "moon" or None."""
+        """ "sun", "moon" or None."""
         if self.light_x is None:
             return None
         return "moon" if self.time == "night" else "sun"

@@ -39,7 +39,15 @@ AFTER = {
     "clear": ("", "", "", "under a clear sky"),
 }
 STYLES = (
-    "", "", "", "", "a photo of ", "a painting of ", "a panorama of ", "a beautiful view of ", "a landscape with ",
+    "",
+    "",
+    "",
+    "",
+    "a photo of ",
+    "a painting of ",
+    "a panorama of ",
+    "a beautiful view of ",
+    "a landscape with ",
 )
 WATER = ("by a lake", "with a lake", "reflected in the water", "reflected in a lake", "beside still water")
 CITY_WATER = ("by the water", "reflected in the water", "on a river", "by a lake")

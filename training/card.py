@@ -54,9 +54,17 @@ def text(steps: int, minutes: float, device: str) -> str:
     losses = [(int(line["step"]), line["held_out"]) for line in _curve("unet") if line["step"] <= steps]
     chosen = [losses[len(losses) * i // 5] for i in range(5)] + losses[-1:] if len(losses) > 5 else losses
     return TEXT.format(
-        unet_millions=sum(p.numel() for p in unet.parameters()) / 1e6, gflops=models.flops(unet) / 1e9,
-        channels="/".join(map(str, models.CHANNELS)), text_width=models.TEXT_WIDTH,
-        latent_channels=config.LATENT_CHANNELS, scenes=f"{config.Settings.scenes:,}", vae_steps=decoder["step"],
-        vae_minutes=decoder["minutes"], psnr=decoder["psnr"], steps=f"{steps:,}", minutes=minutes,
+        unet_millions=sum(p.numel() for p in unet.parameters()) / 1e6,
+        gflops=models.flops(unet) / 1e9,
+        channels="/".join(map(str, models.CHANNELS)),
+        text_width=models.TEXT_WIDTH,
+        latent_channels=config.LATENT_CHANNELS,
+        scenes=f"{config.Settings.scenes:,}",
+        vae_steps=decoder["step"],
+        vae_minutes=decoder["minutes"],
+        psnr=decoder["psnr"],
+        steps=f"{steps:,}",
+        minutes=minutes,
         machine="two CPU cores" if device == "cpu" else device,
-        curve=", ".join(f"{value:.3f} at step {step:,}" for step, value in chosen))
+        curve=", ".join(f"{value:.3f} at step {step:,}" for step, value in chosen),
+    )

@@ -37,8 +37,9 @@ def city(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Generator
             canvas += np.broadcast_to(glow, (height, width))[..., None] * (LAMP * 0.8 - canvas)
 
 
-def _row(rng: np.random.Generator, shape: tuple[int, int], foot: float, near: float, centre: float,
-         snowy: bool) -> tuple[Array, Array, Array, Array]:
+def _row(
+    rng: np.random.Generator, shape: tuple[int, int], foot: float, near: float, centre: float, snowy: bool
+) -> tuple[Array, Array, Array, Array]:
     """One row of buildings as four maps (height, width): coverage, light on the face, windows, snow on the roofs.
 
     A window's value is its brightness: above 0.75 it is lit when there are lamps, below it is plain glass.

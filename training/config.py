@@ -35,5 +35,6 @@ def log(stage: str, **values: float | int | str) -> None:
     record = {"time": round(time.time(), 1), **values}
     with (RUNS / f"{stage}.jsonl").open("a") as file:
         file.write(json.dumps(record) + "\n")
-    logging.getLogger(stage).info(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-                                           for k, v in values.items()))
+    logging.getLogger(stage).info(
+        " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items())
+    )

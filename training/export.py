@@ -11,11 +11,17 @@ from . import card, config, models, tokenizer, unet, vae
 
 LIMIT = 30_000_000  # bytes of all files together
 INDEX = {
-    "_class_name": "StableDiffusionPipeline", "_diffusers_version": diffusers.__version__,
-    "feature_extractor": [None, None], "image_encoder": [None, None], "requires_safety_checker": False,
-    "safety_checker": [None, None], "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+    "_class_name": "StableDiffusionPipeline",
+    "_diffusers_version": diffusers.__version__,
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
 }
 
 

@@ -111,8 +111,9 @@ def hills(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Generato
         paint_below(canvas, ridge, shade)
 
 
-def _copses(canvas: Array, ridge: Array, palette: Palette, rng: np.random.Generator, near: float, foggy: bool,
-            snowy: bool) -> None:
+def _copses(
+    canvas: Array, ridge: Array, palette: Palette, rng: np.random.Generator, near: float, foggy: bool, snowy: bool
+) -> None:
     """Groups of round trees standing on a ridge, drawn as bumps of its outline."""
     height, width, _ = canvas.shape
     outline = ridge + 4.0

@@ -55,5 +55,10 @@ def train(settings: config.Settings) -> None:
             with part.open("wb") as file:
                 np.save(file, encoded)
             part.rename(shard_path(index))
-            config.log("latents", shard=index, mean=float(encoded.mean(dtype=np.float32)),
-                       deviation=float(encoded.std(dtype=np.float32)), seconds=time.time() - start)
+            config.log(
+                "latents",
+                shard=index,
+                mean=float(encoded.mean(dtype=np.float32)),
+                deviation=float(encoded.std(dtype=np.float32)),
+                seconds=time.time() - start,
+            )

@@ -47,8 +47,10 @@ class Muon(torch.optim.Optimizer):
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             matrices = [self._direction(parameter, group["momentum"]) for parameter in parameters]
             # The processes share the costly part: each does its own matrices and leaves zeros for the others.
-            mine = [orthogonalise(matrix) if i % parallel.world() == parallel.rank() else torch.zeros_like(matrix)
-                    for i, matrix in enumerate(matrices)]
+            mine = [
+                orthogonalise(matrix) if i % parallel.world() == parallel.rank() else torch.zeros_like(matrix)
+                for i, matrix in enumerate(matrices)
+            ]
             for parameter, matrix in zip(parameters, parallel.sum_all(mine), strict=True):
                 scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["decay"])

@@ -32,8 +32,13 @@ def _enter(rank: int, worker: Worker, settings: config.Settings) -> None:
     torch.set_flush_denormal(True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
     # A paused process is no lost process.
-    dist.init_process_group("gloo", init_method=f"file://{config.RUNS / 'meeting'}", rank=rank,
-                            world_size=settings.processes, timeout=datetime.timedelta(hours=12))
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{config.RUNS / 'meeting'}",
+        rank=rank,
+        world_size=settings.processes,
+        timeout=datetime.timedelta(hours=12),
+    )
     worker(settings)
     dist.destroy_process_group()
 

@@ -13,12 +13,24 @@ from engine.paint import paint
 from engine.params import PanoramaParams
 
 PROMPTS = (
-    "snowy mountains at sunset", "mountains at noon with a lake", "foggy mountains at dawn",
-    "green hills in the morning", "hills at dusk", "rainy hills at noon",
-    "a desert at noon", "sand dunes at sunset", "desert at night",
-    "ocean at sunset", "cloudy ocean in the morning", "ocean at night with the moon",
-    "forest at dawn in the fog", "snowy forest at night", "pine forest at noon by a lake",
-    "city at night under the stars", "city skyline at dusk by the water", "a foggy city in the morning",
+    "snowy mountains at sunset",
+    "mountains at noon with a lake",
+    "foggy mountains at dawn",
+    "green hills in the morning",
+    "hills at dusk",
+    "rainy hills at noon",
+    "a desert at noon",
+    "sand dunes at sunset",
+    "desert at night",
+    "ocean at sunset",
+    "cloudy ocean in the morning",
+    "ocean at night with the moon",
+    "forest at dawn in the fog",
+    "snowy forest at night",
+    "pine forest at noon by a lake",
+    "city at night under the stars",
+    "city skyline at dusk by the water",
+    "a foggy city in the morning",
 )
 
 
@@ -47,10 +59,18 @@ def main() -> None:
     start = time.time()
     for i, prompt in enumerate(prompts):
         params = PanoramaParams(
-            prompt=prompt, negative_prompt="", width=options.width, height=512, circular=False, seed=options.seed + i,
-            num_inference_steps=options.steps or spec.num_inference_steps, view_weights="uniform",
+            prompt=prompt,
+            negative_prompt="",
+            width=options.width,
+            height=512,
+            circular=False,
+            seed=options.seed + i,
+            num_inference_steps=options.steps or spec.num_inference_steps,
+            view_weights="uniform",
             guidance_scale=spec.guidance_scale if options.guidance is None else options.guidance,
-            scheduler=options.scheduler or spec.scheduler, view_stride=options.stride or spec.view_stride)
+            scheduler=options.scheduler or spec.scheduler,
+            view_stride=options.stride or spec.view_stride,
+        )
         picture = Image.fromarray(paint(model, params).pixels).resize((width, height), Image.Resampling.LANCZOS)
         place = (i % options.columns * (width + 4), i // options.columns * (height + 20))
         sheet.paste(picture, (place[0], place[1] + 16))

@@ -15,9 +15,11 @@ MERGES = 420
 LENGTH = 77  # tokens, as every Stable Diffusion prompt
 FOLDER = config.RUNS / "tokenizer"
 # Words that users write and the captions do not; knowing them as whole tokens costs little and shortens prompts.
-EXTRA = ("photo of the a with and beautiful scenic landscape panorama panoramic wide view high quality detailed "
-         "evening afternoon daytime sunny moonlight moonlit sunlight golden pink purple orange blue green white "
-         "river coast beach island valley peak ridge snow storm rain fog mist cloud clouds tower buildings lights")
+EXTRA = (
+    "photo of the a with and beautiful scenic landscape panorama panoramic wide view high quality detailed "
+    "evening afternoon daytime sunny moonlight moonlit sunlight golden pink purple orange blue green white "
+    "river coast beach island valley peak ridge snow storm rain fog mist cloud clouds tower buildings lights"
+)
 
 
 def byte_letters() -> list[str]:
@@ -65,8 +67,15 @@ def build(folder: Path = FOLDER) -> CLIPTokenizer:
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, unk_token=END, bos_token=START, eos_token=END,
-                              pad_token=END, model_max_length=LENGTH)
+    tokenizer = CLIPTokenizer(
+        vocab=vocabulary,
+        merges=merges,
+        unk_token=END,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=LENGTH,
+    )
     tokenizer.save_pretrained(folder)
     return tokenizer
 

@@ -60,8 +60,12 @@ def forest(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Generat
             patches = noise.field(rng, (height, width), (height * size * 0.06, height * size * 0.10))
             frost = noise.smoothstep(0.35 * patches + 1.15 * (1 - depth / size), 0.3, 1.2) * 0.85
             colour = mix(colour, land.snow(palette, 0.7), frost[..., None])
-        colour = land.mist(land.fade(colour, palette, near, foggy), (depth - size * 0.5) * (1.3 - near), palette,
-                           0.4 if not foggy else 0.85)
+        colour = land.mist(
+            land.fade(colour, palette, near, foggy),
+            (depth - size * 0.5) * (1.3 - near),
+            palette,
+            0.4 if not foggy else 0.85,
+        )
         canvas += cover[..., None] * (colour - canvas)
 
 

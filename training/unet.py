@@ -35,8 +35,16 @@ class Run:
     def save(self, path: Path = CHECKPOINT) -> None:
         """Writes the checkpoint in one piece, so that a stop in the middle loses nothing."""
         part = path.with_suffix(".part")
-        torch.save({"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step,
-                    "optimisers": [o.state_dict() for o in self.optimisers], "minutes": self.minutes}, part)
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "step": self.step,
+                "optimisers": [o.state_dict() for o in self.optimisers],
+                "minutes": self.minutes,
+            },
+            part,
+        )
         part.rename(path)
 
     def resume(self, path: Path = CHECKPOINT) -> None:
@@ -64,8 +72,9 @@ def build() -> nn.ModuleDict:
     return nn.ModuleDict(parts).to(memory_format=torch.channels_last)
 
 
-def loss(model: nn.ModuleDict, tokens: Tensor, samples: Tensor, noise: Tensor, steps: Tensor,
-         scheduler: DDIMScheduler) -> Tensor:
+def loss(
+    model: nn.ModuleDict, tokens: Tensor, samples: Tensor, noise: Tensor, steps: Tensor, scheduler: DDIMScheduler
+) -> Tensor:
     """Mean squared error of v for samples (n, 4, 64, 64), tokens (n, 77) and timesteps (n,)."""
     states = model["text"](tokens)[0]
     noised = scheduler.add_noise(samples, noise, steps)
@@ -144,8 +153,13 @@ def _train(settings: config.Settings) -> None:
         run.minutes = parallel.first(run.minutes + min(0.2, (time.time() - last) / 60))  # a pause does not count
         last = time.time()
         if parallel.rank() == 0 and run.step % EVERY == 0:
-            config.log("unet", step=run.step, loss=sum(losses) / len(losses), minutes=run.minutes,
-                       held_out=held_out_loss(run, fixed, scheduler))
+            config.log(
+                "unet",
+                step=run.step,
+                loss=sum(losses) / len(losses),
+                minutes=run.minutes,
+                held_out=held_out_loss(run, fixed, scheduler),
+            )
             losses.clear()
         if parallel.rank() == 0 and run.minutes - saved > SAVE_MINUTES:
             run.save()

