@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -95,3 +96,16 @@ class Settings(BaseSettings):
         return Terms(
             lease_seconds=self.lease_seconds, max_attempts=self.max_attempts, retention_seconds=self.result_ttl
         )
+
+
+def table() -> str:
+    """Every setting as a Markdown table: what `docs/settings.md` holds."""
+    rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `PANORAMAS_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())
