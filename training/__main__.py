@@ -9,7 +9,7 @@ import torch
 
 from . import config
 
-STAGES = ("tokenizer", "vae", "latents", "unet", "export")
+STAGES = ("tokenizer", "vae", "latents", "judge", "unet", "export")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The linear patch code: every 8x8-px patch to its four strongest principal components, each of unit variance.
+"""The linear patch code: every 8x8-px patch to its six strongest principal components, each of unit variance.
 
 The latents are these components and nothing else. A linear code keeps the latents smooth and simple, so that a small
 UNet learns them in few steps, it costs a matrix product to encode a scene, and the sharpness is the decoder's work.
@@ -22,13 +22,13 @@ PATCHES = 512  # patches of each scene that the components are computed from
 
 @dataclass(frozen=True)
 class Code:
-    """Weights (4, 3, 8, 8) and offset (4,) of the encoding of images in -1..1."""
+    """Weights (6, 3, 8, 8) and offset (6,) of the encoding of images in -1..1."""
 
     weight: Tensor
     offset: Tensor
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latents (n, 4, h / 8, w / 8) of images (n, 3, h, w) in -1..1."""
+        """Latents (n, 6, h / 8, w / 8) of images (n, 3, h, w) in -1..1."""
         return F.conv2d(images, self.weight, self.offset, stride=config.FACTOR)
 
     def save(self, path: Path = FILE) -> None:
@@ -124,7 +124,7 @@ def _fill_last(encoder: nn.Module, code: Code, images: Tensor) -> None:
 
 @torch.no_grad()
 def start_decoder(vae: AutoencoderKL, latents: Tensor, images: Tensor) -> None:
-    """Starts the decoder as the best smooth interpolation of `latents` (n, 4, h, w) to `images` (n, 3, 8h, 8w)."""
+    """Starts the decoder as the best smooth interpolation of `latents` (n, 6, h, w) to `images` (n, 3, 8h, 8w)."""
     decoder, n = vae.decoder, config.LATENT_CHANNELS
     decoder.conv_in.weight[: 2 * n] = 0.0
     for j in range(n):  # pairs, as in the encoder

@@ -13,7 +13,7 @@ EXPORT = ROOT / "engine" / "demo"
 SEED = 20260
 HEIGHT, WIDTH = 512, 2048  # px of a drawn scene
 FACTOR = 8  # px a latent
-LATENT_CHANNELS = 4
+LATENT_CHANNELS = 6
 VIEW = 64  # latents a side of one view
 LATENT_NOISE = 0.08  # deviation of the noise on the latents while the autoencoder trains; their own deviation is 1
 

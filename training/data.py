@@ -15,13 +15,13 @@ EMPTY = 0.1  # share of captions left empty, which classifier-free guidance need
 
 @dataclass(frozen=True)
 class Data:
-    """Latents (n, 2, 4, 64, 256) fp16, each as drawn and mirrored, and their scenes."""
+    """Latents (n, 2, 6, 64, 256) fp16, each as drawn and mirrored, and their scenes."""
 
     latents: Tensor
     scenes: list[Scene]
 
     def batch(self, count: int, rng: random.Random) -> tuple[Tensor, list[str]]:
-        """`count` crops (count, 4, 64, 64) fp32 and their captions."""
+        """`count` crops (count, 6, 64, 64) fp32 and their captions."""
         crops, captions = [], []
         for _ in range(count):
             index, mirrored = rng.randrange(len(self.scenes)), rng.random() < 0.5

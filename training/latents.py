@@ -19,7 +19,7 @@ HELD_OUT = 48  # the first scenes are never trained on
 
 
 def encode(seed: int, fitted: code.Code) -> np.ndarray:
-    """Latents (2, 4, 64, 256) fp16 of the scene of `seed` as drawn and mirrored."""
+    """Latents (2, 6, 64, 256) fp16 of the scene of `seed` as drawn and mirrored."""
     drawn = torch.from_numpy(scenes.draw(sample(seed), config.HEIGHT, config.WIDTH)).permute(2, 0, 1)
     image = drawn.float() / 127.5 - 1.0
     return fitted.encode(torch.stack([image, image.flip(-1)])).half().numpy()
@@ -31,7 +31,7 @@ def shard_path(index: int) -> Path:
 
 
 def load(count: int) -> tuple[Tensor, list[Scene]]:
-    """Latents (n, 2, 4, 64, 256) fp16 and the scenes of the first `count` scenes that are on disk."""
+    """Latents (n, 2, 6, 64, 256) fp16 and the scenes of the first `count` scenes that are on disk."""
     parts = []
     for index in range(-(-count // SHARD)):
         if not shard_path(index).exists():

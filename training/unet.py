@@ -75,7 +75,7 @@ def build() -> nn.ModuleDict:
 def loss(
     model: nn.ModuleDict, tokens: Tensor, samples: Tensor, noise: Tensor, steps: Tensor, scheduler: DDIMScheduler
 ) -> Tensor:
-    """Mean squared error of v for samples (n, 4, 64, 64), tokens (n, 77) and timesteps (n,)."""
+    """Mean squared error of v for samples (n, 6, 64, 64), tokens (n, 77) and timesteps (n,)."""
     states = model["text"](tokens)[0]
     noised = scheduler.add_noise(samples, noise, steps)
     output = model["unet"](noised, steps, encoder_hidden_states=states, return_dict=False)[0]

@@ -1,4 +1,4 @@
-"""The autoencoder: 8 px a latent, four latent channels, small enough to train and to decode on a CPU.
+"""The autoencoder: 8 px a latent, six latent channels, small enough to train and to decode on a CPU.
 
 The encoder is the linear patch code of `code.py`; only the decoder is trained. Its latents carry noise while it
 trains, so that it forgives the UNet's small errors.
