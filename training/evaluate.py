@@ -25,7 +25,7 @@ from engine.views import plan_views
 
 from . import code, config, latents
 from .attributes import BIOMES, SNOWLESS, TIMES, WEATHERS
-from .judge import HEADS, Judge, load
+from .judge import HEADS, Judge, count_lights, load
 
 # Wording that training never used: the order of the parts and the sentences around them are new.
 WORDINGS = (
@@ -127,11 +127,13 @@ def report(asked: list[Asked], codes: list[Tensor], found: list[tuple[float, flo
     with torch.inference_mode():
         said = [{name: int(logits[0].argmax()) for name, logits in judge(each).items()} for each in codes]
         painted = torch.cat([judge.features(each) for each in codes])
+        counts = [count_lights(judge.lights(each)[0]) for each in codes]
         drawn = judge.features(latents.load(latents.SHARD * 3)[0][:, 0].float())
     rows = ["| Measure | Value |", "|---|---|"]
     for name, values in HEADS.items():
         right = [values[one[name]] == getattr(want, name) for one, want in zip(said, asked, strict=True)]
         rows.append(f"| {name} as asked | {np.mean(right):.0%} of {len(right)} |")
+    rows.append(f"| at most one sun or moon | {np.mean([count <= 1 for count in counts]):.0%} |")
     half = len(drawn) // 2
     rows.append(f"| KID, drawn to painted | {kid(drawn, painted):.3f} |")
     rows.append(f"| KID, drawn to other drawn | {kid(drawn[:half], drawn[half:]):.3f} |")

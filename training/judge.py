@@ -5,6 +5,7 @@ a painted picture, and the scenes that the UNet learned from are on disk in it.
 """
 
 import itertools
+import math
 import random
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ class Judge(nn.Module):
         # Rows are kept apart: what is above and what is below the horizon are different questions.
         self.squeeze = nn.Linear(sizes[-1] * 8, 128)
         self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in HEADS.items()})
+        self.light = nn.Linear(sizes[-1] * 8, 1)
+
+    def lights(self, codes: Tensor) -> Tensor:
+        """Logits (n, w / 8): is the sun's or the moon's centre in this column of 64 px."""
+        return self.light(self.body(codes).flatten(1, 2).mT)[..., 0]
 
     def features(self, codes: Tensor) -> Tensor:
         """Features (n, 128)."""
@@ -61,13 +67,23 @@ class Examples:
         }
 
 
+def count_lights(logits: Tensor) -> int:
+    """Suns and moons in logits (w / 8,): runs of columns that say yes, as a disc may lie across two of them."""
+    seen = [False, *(logits > 0).tolist()]
+    return sum(now and not before for before, now in itertools.pairwise(seen))
+
+
 def accuracy(judge: Judge, examples: Examples) -> dict[str, float]:
-    """Share of whole panoramas that are named rightly, by attribute."""
+    """Share of whole panoramas that are named rightly, by attribute; `lights`: whose suns are counted rightly."""
     everything = list(range(len(examples.scenes)))
     with torch.inference_mode():
-        said = {name: logits.argmax(-1) for name, logits in judge(examples.codes[:, 0].float()).items()}
+        codes = examples.codes[:, 0].float()
+        said = {name: logits.argmax(-1) for name, logits in judge(codes).items()}
+        counted = [count_lights(row) for row in judge.lights(codes)]
     truth = examples.labels(everything)
-    return {name: float((said[name] == truth[name]).float().mean()) for name in HEADS}
+    right = {name: float((said[name] == truth[name]).float().mean()) for name in HEADS}
+    there = [int(scene.light is not None) for scene in examples.scenes]
+    return {**right, "lights": sum(a == b for a, b in zip(counted, there, strict=True)) / len(there)}
 
 
 def train(settings: config.Settings) -> None:
@@ -82,10 +98,11 @@ def train(settings: config.Settings) -> None:
     optimiser = torch.optim.AdamW(judge.parameters(), RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
     for _ in range(STEPS):
-        logits, labels = _batch(judge, learn, rng)
-        loss = sum(
-            (F.cross_entropy(logits[name], labels[name], label_smoothing=0.05) for name in HEADS), torch.zeros(())
-        )
+        codes, labels, discs = _batch(learn, rng)
+        logits = judge(codes)
+        loss = F.binary_cross_entropy_with_logits(judge.lights(codes), discs) * 4
+        for name in HEADS:
+            loss = loss + F.cross_entropy(logits[name], labels[name], label_smoothing=0.05)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -95,17 +112,23 @@ def train(settings: config.Settings) -> None:
     torch.save(judge.state_dict(), FILE)
 
 
-def _batch(judge: Judge, learn: Examples, rng: random.Random) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Logits and labels of random crops, noised a little: painted codes are never as clean as drawn ones."""
+def _batch(learn: Examples, rng: random.Random) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Random crops, their labels, and where the disc is (n, w / 8).
+
+    The crops are noised a little: painted codes are never as clean as drawn ones.
+    """
     indices = [rng.randrange(len(learn.scenes)) for _ in range(BATCH)]
     width = rng.choice((96, 128, 192))
-    crops = []
-    for index in indices:
-        left = rng.randint(0, learn.codes.shape[-1] - width)
-        crops.append(learn.codes[index, rng.randrange(2), :, :, left : left + width].float())
+    crops, discs = [], torch.zeros(BATCH, width // 8)
+    for row, index in enumerate(indices):
+        left, mirrored = rng.randint(0, learn.codes.shape[-1] - width), rng.random() < 0.5
+        crops.append(learn.codes[index, int(mirrored), :, :, left : left + width].float())
+        if (x := learn.scenes[index].light_x) is not None:
+            column = math.floor(((1 - x if mirrored else x) * config.WIDTH / config.FACTOR - left) / 8)
+            if 0 <= column < width // 8:
+                discs[row, column] = 1.0
     codes = torch.stack(crops)
-    codes = codes + torch.randn_like(codes) * 0.15 * torch.rand(BATCH, 1, 1, 1)
-    return judge(codes), learn.labels(indices)
+    return codes + torch.randn_like(codes) * 0.15 * torch.rand(BATCH, 1, 1, 1), learn.labels(indices), discs
 
 
 def load() -> Judge:
