@@ -31,7 +31,7 @@ def _same_numbers_every_time() -> None:
     torch.manual_seed(0)
 
 
-@settings(derandomize=True)
+@settings(derandomize=True, deadline=None)
 @given(
     height=st.integers(WINDOW, 90),
     width=st.integers(WINDOW, 200),
