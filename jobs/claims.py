@@ -47,12 +47,15 @@ class Fault:
     detail: str
 
 
-ATTEMPTS_USED_UP = Fault(
-    "urn:panoramas:problem:attempts-used-up",
-    "Every attempt ended without a result",
-    500,
-    "Each worker that took this job died or fell silent before it was done.",
-)
+def _silent(terms: Terms) -> Fault:
+    """The fault of a last attempt that ended without a word."""
+    return Fault(
+        "urn:panoramas:problem:attempts-used-up",
+        "Every attempt ended without a result",
+        500,
+        f"attempt {terms.max_attempts} of {terms.max_attempts}: its worker died or was silent for"
+        f" {terms.lease_seconds:g} s",
+    )
 
 
 def living_workers(redis: Redis) -> list[str]:
@@ -88,14 +91,18 @@ class JobClaims:
         return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
 
     def finish(self, job_id: str, token: int, state: State, **fields: Any) -> State | None:
-        """Enter a terminal state; None for a late attempt. A cancel that was acknowledged wins over a result."""
+        """Enter a terminal state. A cancel that was acknowledged wins over any other end.
+
+        Returns the state in which this attempt left the job, however often it is asked: an answer may have been lost.
+        None for a late attempt, which changes nothing.
+        """
         entered = self._scripts["finish"](args=[job_id, token, state, self.terms.retention_ms, *pairs(fields)])
         return State(entered) if entered else None
 
     def release(self, job_id: str, token: int, *, fault: Fault, give_back: bool = False) -> State | None:
         """Put the job back into its place in the queue, or end it with `fault` when its attempts are used up.
 
-        `give_back` is for a worker that stops on purpose: the attempt does not count.
+        `give_back` is for a worker that stops on purpose: the attempt does not count. Returns as `finish` does.
         """
         entered = self._scripts["release"](
             args=[
@@ -118,7 +125,7 @@ class JobClaims:
                 self.terms.retention_ms,
                 self.terms.max_attempts,
                 int(self.terms.dispatch_grace_seconds * 1000),
-                pairs({"error": asdict(ATTEMPTS_USED_UP)})[1],
+                pairs({"error": asdict(_silent(self.terms))})[1],
             ]
         )
         return expired, lost
