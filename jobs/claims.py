@@ -7,6 +7,8 @@ writes is refused.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from jobs import keys
 from jobs.envelope import envelope
 from jobs.record import JobRecord, State, pairs, read_record
 from jobs.scripts import source
+from jobs.store import ImageFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +162,29 @@ class JobClaims:
     def expire(self, job_id: str) -> None:
         """Terminal -> expired, after its image is gone: the record stays a while as the tombstone behind a 410."""
         self._scripts["expire"](args=[job_id, self.terms.tombstone_seconds])
+
+    def sweep_turn(self, seconds: int) -> bool:
+        """Whether it is this worker's turn to look for orphans; nobody else's within `seconds`."""
+        return bool(self._redis.set(keys.SWEEP, self._worker, nx=True, ex=seconds))
+
+    def unwanted(self, images: Sequence[ImageFile]) -> list[str]:
+        """Names of those `images` that are no job's result and cannot become one any more.
+
+        Of a job that is not known only once it must be long gone: the store may be somebody else's as well.
+        """
+        forgotten = self.terms.retention_seconds + self.terms.tombstone_seconds
+        with self._redis.pipeline(transaction=False) as pipe:
+            for image in images:
+                pipe.hmget(keys.job(image.job_id), "state", "token", "result")
+            found = pipe.execute()
+        gone = []
+        for image, (state, token, result) in zip(images, found, strict=True):
+            if state is None:
+                wanted = image.age < forgotten
+            elif state == State.RUNNING:
+                wanted = int(token) == image.token
+            else:
+                wanted = bool(result) and json.loads(result)["key"] == image.key
+            if not wanted:
+                gone.append(image.key)
+        return gone
