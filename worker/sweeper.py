@@ -1,4 +1,4 @@
-"""Removes what is past its retention, and images that no job names; in a thread, so that a slow store delays no lease."""
+"""Removes what is past its retention and images that no job names, in a thread: a slow store delays no lease."""
 
 from __future__ import annotations
 
