@@ -1,4 +1,12 @@
-"""The service's side of the jobs, asynchronous: submit, look, cancel. Faults pass through as redis-py raises them."""
+"""The service's side of the jobs, asynchronous: submit, look, cancel. Faults pass through as redis-py raises them.
+
+The order of the queue. There are two priorities. Where jobs of both wait, four interactive ones are handed out, then
+one batch job: interactive work goes first, and batch work is never starved. Within a priority the owners take turns: a
+job gets a round, the first after both the round that the queue has reached and the last round its owner has a job in;
+lower rounds go first, and within a round earlier submits. So who queues a thousand jobs does not hold up the others: an
+owner's first job goes into the very next round. A single owner's jobs go in the order of their submits. Computing a
+place and handing out a job are O(log n). A job that is put back keeps its place.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +18,8 @@ from redis.asyncio import Redis
 
 from jobs import keys
 from jobs.envelope import envelope
-from jobs.record import JobRecord, State, pairs, read_record
-from jobs.scripts import source
+from jobs.record import JobRecord, Priority, State, pairs, read_record
+from jobs.scripts import SHARE, source
 
 
 class QueueFull(Exception):
@@ -41,14 +49,23 @@ class JobBoard:
         self._submit = redis.register_script(source("submit"))
         self._cancel = redis.register_script(source("cancel"))
 
-    async def submit(self, job_id: str, params: Mapping[str, Any], metadata: Mapping[str, str]) -> JobView:
-        """Accept a job: after this returns, it reaches a terminal state.
+    async def submit(
+        self,
+        job_id: str,
+        params: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        *,
+        owner: str = "",
+        priority: Priority = "interactive",
+    ) -> JobView:
+        """Accept a job: after this returns, it reaches a terminal state. `owner` is whom the queue is fair to.
 
         Raises:
             QueueFull: nothing was accepted.
+            OutOfMemoryError: nothing was accepted, for want of memory in Redis.
         """
         fields = pairs({"input": dict(params), "metadata": dict(metadata)})
-        outcome, _queued = await self._submit(args=[envelope(), job_id, self._max_queued, *fields])
+        outcome, _queued = await self._submit(args=[envelope(), job_id, self._max_queued, priority, owner, *fields])
         if outcome == "full":
             raise QueueFull(retry_after=await self._pace_seconds())
         # "exists" is redis-py's own retry of a call whose answer was lost: ids are random, so the job is this one.
@@ -64,16 +81,19 @@ class JobBoard:
             pipe.zrank(keys.DISPATCHED, job_id)
             pipe.zcard(keys.DISPATCHED)
             pipe.zrank(keys.WAITING, job_id)
+            pipe.zcard(keys.WAITING)
+            pipe.zrank(keys.BATCH, job_id)
+            pipe.zcard(keys.BATCH)
+            pipe.hget(keys.FAIRNESS, "streak")
             pipe.time()
             pipe.hget(keys.PACE, "job_ms")
             pipe.zrange(keys.WORKERS, 0, -1, withscores=True)
-            fields, dispatched_rank, dispatched, waiting_rank, time, pace, workers = await pipe.execute()
+            fields, handed_rank, handed, *places, streak, time, pace, workers = await pipe.execute()
         if not fields:
             return None
         record = read_record(job_id, fields)
-        position = dispatched_rank
-        if position is None and waiting_rank is not None:
-            position = dispatched + waiting_rank
+        waiting = _jobs_before(*places, streak=int(streak or 0))
+        position = handed_rank if waiting is None else handed + waiting
         now = time[0] * 1000 + time[1] // 1000
         alive = sum(score > now - keys.WORKER_SILENCE_MS for _, score in workers)
         return JobView(record, position, _estimate(record, position, now, int(pace) if pace else None, alive))
@@ -91,6 +111,20 @@ class JobBoard:
     async def _pace_seconds(self) -> float:
         pace = await self._redis.hget(keys.PACE, "job_ms")
         return int(pace) / 1000 if pace else 10.0
+
+
+def _jobs_before(
+    interactive_rank: int | None, interactive: int, batch_rank: int | None, batch: int, *, streak: int
+) -> int | None:
+    """Waiting jobs that go before one of this rank in its priority, as things stand; None when it does not wait.
+
+    `streak`: interactive jobs handed out since the last batch job.
+    """
+    if interactive_rank is not None:
+        return interactive_rank + min(batch, (streak + interactive_rank) // SHARE)
+    if batch_rank is not None:
+        return batch_rank + min(interactive, (batch_rank + 1) * SHARE - streak)
+    return None
 
 
 def _estimate(record: JobRecord, position: int | None, now: int, pace: int | None, workers: int) -> float | None:

@@ -7,6 +7,8 @@ writes is refused.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from jobs import keys
 from jobs.envelope import envelope
 from jobs.record import JobRecord, State, pairs, read_record
 from jobs.scripts import source
+from jobs.store import ImageFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,15 @@ class Fault:
     detail: str
 
 
-ATTEMPTS_USED_UP = Fault(
-    "urn:panoramas:problem:attempts-used-up",
-    "Every attempt ended without a result",
-    500,
-    "Each worker that took this job died or fell silent before it was done.",
-)
+def _silent(terms: Terms) -> Fault:
+    """The fault of a last attempt that ended without a word."""
+    return Fault(
+        "urn:panoramas:problem:attempts-used-up",
+        "Every attempt ended without a result",
+        500,
+        f"attempt {terms.max_attempts} of {terms.max_attempts}: its worker died or was silent for"
+        f" {terms.lease_seconds:g} s",
+    )
 
 
 def living_workers(redis: Redis) -> list[str]:
@@ -88,14 +94,18 @@ class JobClaims:
         return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
 
     def finish(self, job_id: str, token: int, state: State, **fields: Any) -> State | None:
-        """Enter a terminal state; None for a late attempt. A cancel that was acknowledged wins over a result."""
+        """Enter a terminal state. A cancel that was acknowledged wins over any other end.
+
+        Returns the state in which this attempt left the job, however often it is asked: an answer may have been lost.
+        None for a late attempt, which changes nothing.
+        """
         entered = self._scripts["finish"](args=[job_id, token, state, self.terms.retention_ms, *pairs(fields)])
         return State(entered) if entered else None
 
     def release(self, job_id: str, token: int, *, fault: Fault, give_back: bool = False) -> State | None:
         """Put the job back into its place in the queue, or end it with `fault` when its attempts are used up.
 
-        `give_back` is for a worker that stops on purpose: the attempt does not count.
+        `give_back` is for a worker that stops on purpose: the attempt does not count. Returns as `finish` does.
         """
         entered = self._scripts["release"](
             args=[
@@ -118,7 +128,7 @@ class JobClaims:
                 self.terms.retention_ms,
                 self.terms.max_attempts,
                 int(self.terms.dispatch_grace_seconds * 1000),
-                pairs({"error": asdict(ATTEMPTS_USED_UP)})[1],
+                pairs({"error": asdict(_silent(self.terms))})[1],
             ]
         )
         return expired, lost
@@ -152,3 +162,29 @@ class JobClaims:
     def expire(self, job_id: str) -> None:
         """Terminal -> expired, after its image is gone: the record stays a while as the tombstone behind a 410."""
         self._scripts["expire"](args=[job_id, self.terms.tombstone_seconds])
+
+    def sweep_turn(self, seconds: int) -> bool:
+        """Whether it is this worker's turn to look for orphans; nobody else's within `seconds`."""
+        return bool(self._redis.set(keys.SWEEP, self._worker, nx=True, ex=seconds))
+
+    def unwanted(self, images: Sequence[ImageFile]) -> list[str]:
+        """Names of those `images` that are no job's result and cannot become one any more.
+
+        Of a job that is not known only once it must be long gone: the store may be somebody else's as well.
+        """
+        forgotten = self.terms.retention_seconds + self.terms.tombstone_seconds
+        with self._redis.pipeline(transaction=False) as pipe:
+            for image in images:
+                pipe.hmget(keys.job(image.job_id), "state", "token", "result")
+            found = pipe.execute()
+        gone = []
+        for image, (state, token, result) in zip(images, found, strict=True):
+            if state is None:
+                wanted = image.age < forgotten
+            elif state == State.RUNNING:
+                wanted = int(token) == image.token
+            else:
+                wanted = bool(result) and json.loads(result)["key"] == image.key
+            if not wanted:
+                gone.append(image.key)
+        return gone

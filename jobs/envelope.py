@@ -15,8 +15,9 @@ from rq.serializers import JSONSerializer
 
 from jobs.keys import QUEUE
 
-# Enough that no worker finds the list empty between two claims, and short enough to be looked through at every pass.
-WINDOW = 16
+# What is on the list goes first whatever comes after it, so the list is short: the job that is about to be taken, and
+# one more, so that a worker that stalls between pop and claim keeps nobody waiting. A claim refills the list.
+WINDOW = 2
 
 ENTRY_POINT = "worker.rq_worker.paint_job"
 

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+Priority = Literal["interactive", "batch"]
 
 
 class State(StrEnum):
@@ -49,6 +51,8 @@ class JobRecord:
     timings: dict[str, float] | None = None
     notices: list[dict[str, str]] = field(default_factory=list)
     cancel: bool = False
+    owner: str = ""
+    priority: Priority = "interactive"
 
 
 _JSON = ("input", "metadata", "result", "error", "timings", "notices")
@@ -70,7 +74,7 @@ def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
     """Parse a record. Fields that this version does not know are left alone, so that versions can run side by side."""
     values: dict[str, Any] = {name: json.loads(fields[name]) for name in _JSON if name in fields}
     values.update({name: int(fields[name]) for name in _INTEGERS if name in fields})
-    for name in ("phase", "revision"):
+    for name in ("phase", "revision", "owner", "priority"):
         if name in fields:
             values[name] = fields[name]
     return JobRecord(id=job_id, state=State(fields["state"]), cancel="cancel" in fields, **values)

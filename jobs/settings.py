@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     step_timeout: float = Field(
         300.0, gt=0, description="Seconds without a step after which a model process is replaced"
     )
+    load_timeout: float = Field(
+        1800.0, gt=0, description="Seconds after which a model process that has not loaded its first model is replaced"
+    )
     job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
     drain_seconds: float = Field(
         60.0, ge=0, description="Grace on SIGTERM: a job that is not done by then goes back into the queue"

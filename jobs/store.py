@@ -6,15 +6,27 @@ compare-and-set does. So a half-written file, a late attempt or a crash in betwe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.store import LocalStore, ObjectStore, from_url
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+
+_IMAGE = re.compile(r"([0-9a-f]{32})/(\d+)\.png")
 
 
 class StoreError(Exception):
@@ -36,6 +48,16 @@ class StoredImage:
     key: str
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """What one attempt has stored, and how many seconds ago."""
+
+    key: str
+    job_id: str
+    token: int
+    age: float
 
 
 class ImageStore:
@@ -81,22 +103,61 @@ class ImageStore:
             raise ImageDamaged(f"{key} does not match its sha256")
         return data
 
+    def delete(self, key: str) -> None:
+        """Remove one image; not there is fine.
+
+        Raises:
+            StoreError: when the store cannot be reached.
+        """
+        try:
+            obstore.delete(self._store, key)
+        except (FileNotFoundError, obstore.exceptions.NotFoundError):
+            pass
+        except (obstore.exceptions.BaseError, OSError) as error:
+            raise StoreError(f"{key} cannot be deleted: {error}") from error
+        if self._folder:
+            with contextlib.suppress(OSError):  # other attempts' images are still in it, or it is gone already
+                (self._folder / key).parent.rmdir()
+
     def delete_job(self, job_id: str) -> None:
         """Remove whatever attempts of a job have stored; nothing there is fine.
 
         Raises:
             StoreError: when the store cannot be reached.
         """
-        try:
-            keys = [entry["path"] for page in obstore.list(self._store, f"{job_id}/") for entry in page]
-            if keys:
-                obstore.delete(self._store, keys)
-        except FileNotFoundError:
+        for page in self._pages(f"{job_id}/"):
+            for entry in page:
+                self.delete(entry["path"])
+        if self._folder:
+            shutil.rmtree(self._folder / job_id, ignore_errors=True)  # a crashed attempt's temporary file
+
+    def older_than(self, seconds: float) -> Iterator[list[ImageFile]]:
+        """What is stored of all attempts, a page at a time: images written at least `seconds` ago.
+
+        Raises:
+            StoreError: when the store cannot be reached.
+        """
+        now = datetime.now(UTC)
+        for page in self._pages(None):
+            images = [
+                ImageFile(entry["path"], named[1], int(named[2]), (now - entry["last_modified"]).total_seconds())
+                for entry in page
+                if (named := _IMAGE.fullmatch(entry["path"]))
+            ]
+            yield [image for image in images if image.age >= seconds]
+
+    def remove_temporaries(self, seconds: float) -> None:
+        """Remove half-written files that a crash left in a local folder; a cloud's stores keep none in sight.
+
+        The local store writes `{name}#{n}` and renames it when it is whole.
+        """
+        if self._folder is None:
             return
-        except (obstore.exceptions.BaseError, OSError) as error:
-            raise StoreError(f"the images of {job_id} cannot be deleted: {error}") from error
-        if self._folder and (self._folder / job_id).is_dir() and not any((self._folder / job_id).iterdir()):
-            (self._folder / job_id).rmdir()
+        for path in self._folder.glob("*/*.png#*"):
+            with contextlib.suppress(OSError):  # somebody else removes it as well
+                if time.time() - path.stat().st_mtime >= seconds:
+                    path.unlink()
+                    path.parent.rmdir()
 
     async def check(self) -> None:
         """Fails where the store is unusable.
@@ -109,11 +170,19 @@ class ImageStore:
         except (obstore.exceptions.BaseError, OSError) as error:
             raise StoreError(f"the image store cannot be written: {error}") from error
 
+    def _pages(self, prefix: str | None) -> Iterator[Sequence[ObjectMeta]]:
+        try:
+            yield from obstore.list(self._store, prefix, chunk_size=500)
+        except FileNotFoundError:
+            return
+        except (obstore.exceptions.BaseError, OSError) as error:
+            raise StoreError(f"the image store cannot be listed: {error}") from error
+
     def _sync(self, key: str) -> None:
-        """Force a local file and its folder onto the disk: a rename alone survives a crash of the process only."""
+        """Force a local file and its folders onto the disk: a rename alone survives a crash of the process only."""
         if self._folder is None:
             return
-        for path in (self._folder / key, (self._folder / key).parent):
+        for path in (self._folder / key, (self._folder / key).parent, self._folder):
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.processes import RedisServer, Stack, running_stack
+from tests.promise import Jobs
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def jobs(redis_server: RedisServer) -> Iterator[Jobs]:
+    """Both sides of the jobs on an empty server."""
+    with redis_server.client() as redis:
+        redis.flushall()
+        yield Jobs(redis_server, redis)
 
 
 @pytest.fixture(scope="session")

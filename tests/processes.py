@@ -37,14 +37,16 @@ def eventually(look: Callable[[], T], seconds: float = 60.0, what: str = "") -> 
 class RedisServer:
     """A Valkey with an append-only file, on a Unix socket, that can be killed and started again on its data."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **config: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        defaults = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
         self._socket = folder / "redis.sock"
         self._server = ValkeyServer(
             port=0,
             data_dir=folder / "data",
             unix_socket_path=self._socket,
-            config={"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"},
+            config={**defaults, **config},
             persist=True,
         )
 
@@ -74,6 +76,7 @@ class Stack:
     environment: dict[str, str]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     url: str = ""
+    started: int = 0
 
     def start_api(self) -> subprocess.Popen[bytes]:
         process = self._start("api", "--port", str(free_port()))
@@ -96,7 +99,8 @@ class Stack:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
 
     def _start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{arguments[0]}-{len(self.processes)}.log").open("wb") as output:
+        self.started += 1
+        with (self.folder / f"{arguments[0]}-{self.started}.log").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "panoramas", *arguments],
                 env={**os.environ, **self.environment, "PANORAMAS_REDIS_URL": self.redis.url, **environment},
@@ -115,14 +119,17 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, models: str, *, workers: int = 1, **environment: str) -> Iterator[Stack]:
+def running_stack(
+    folder: Path, models: str, *, workers: int = 1, redis: RedisServer | None = None, **environment: str
+) -> Iterator[Stack]:
     """Redis, the API and `workers` workers; everything is gone afterwards."""
-    redis = RedisServer(folder / "redis")
+    redis = redis or RedisServer(folder / "redis")
     redis.start()
     settings = {
         "PANORAMAS_DATA_DIR": str(folder / "data"),
         "PANORAMAS_MODELS": models,
         "PANORAMAS_LEASE_SECONDS": "3",
+        "OMP_NUM_THREADS": "1",  # threads of tiny models on few cores wait for each other more than they work
         **environment,
     }
     stack = Stack(redis, folder, settings)

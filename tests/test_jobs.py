@@ -2,73 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from jobs import keys
-from jobs.board import JobBoard, JobView, QueueFull
-from jobs.claims import Fault, JobClaims, Terms
+from jobs.board import QueueFull
 from jobs.envelope import WINDOW
 from jobs.record import State
-from tests.processes import RedisServer, eventually
-
-FAULT = Fault("urn:test", "A test's fault", 500, "because")
-RESULT = {"key": "k", "sha256": "0", "bytes": 1, "width": 8, "height": 8}
-
-
-class Jobs:
-    """Both sides of the jobs on one server."""
-
-    def __init__(self, server: RedisServer, redis: Redis) -> None:
-        self.server, self.redis = server, redis
-
-    def worker(self, name: str = "a", **terms: Any) -> JobClaims:
-        return JobClaims(self.redis, name, replace(Terms(lease_seconds=5, dispatch_grace_seconds=0), **terms))
-
-    def submit(self, job_id: str | None = None, max_queued: int = 1000) -> str:
-        return self._on_board(
-            lambda board: board.submit(job_id or uuid.uuid4().hex, {"prompt": "a"}, {"mine": "1"}), max_queued
-        ).record.id
-
-    def get(self, job_id: str) -> JobView:
-        return self._on_board(lambda board: board.get(job_id))
-
-    def cancel(self, job_id: str) -> bool:
-        return self._on_board(lambda board: board.cancel(job_id))
-
-    def pop(self) -> str | None:
-        """What RQ's worker does first."""
-        popped = self.redis.lmove(keys.RQ_LIST, keys.RQ_INTERMEDIATE, "LEFT", "RIGHT")
-        return None if popped is None else str(popped)
-
-    def expire_lease(self, job_id: str) -> None:
-        self.redis.zadd(keys.RUNNING, {job_id: 1})
-
-    def _on_board(self, action: Any, max_queued: int = 1000) -> Any:
-        async def run() -> Any:
-            async with AsyncRedis.from_url(self.server.url, decode_responses=True) as redis:
-                return await action(JobBoard(redis, retention_seconds=100, max_queued=max_queued))
-
-        return asyncio.run(run())
-
-
-@pytest.fixture
-def jobs(redis_server: RedisServer) -> Iterator[Jobs]:
-    with redis_server.client() as redis:
-        redis.flushall()
-        yield Jobs(redis_server, redis)
+from tests.processes import eventually
+from tests.promise import FAULT, RESULT, Jobs
 
 
 def test_a_submitted_job_is_queued_with_its_input_and_place(jobs: Jobs) -> None:
@@ -128,10 +76,21 @@ def test_a_result_is_committed_once_and_keeps_its_fields(jobs: Jobs) -> None:
     worker.progress(job_id, 1, step=3, total_steps=5, phase="denoising")
     assert jobs.get(job_id).record.step == 3
     assert worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT, timings={"load": 0.0}) == State.SUCCEEDED
-    assert worker.finish(job_id, 1, State.FAILED, error={}) is None
+    assert worker.finish(job_id, 1, State.FAILED, error={}) == State.SUCCEEDED, "asked again, it says how it ended"
     record = jobs.get(job_id).record
     assert (record.state, record.result, record.timings, record.error) == (State.SUCCEEDED, RESULT, {"load": 0.0}, None)
     assert record.expires_at == record.finished_at + 86_400_000
+
+
+def test_a_repeated_call_after_a_lost_answer_changes_nothing(jobs: Jobs) -> None:
+    job_id, worker = jobs.submit(), jobs.worker()
+    first = worker.claim(job_id)
+    assert first is not None
+    assert worker.claim(job_id) == first
+    assert worker.release(job_id, 1, fault=FAULT) == State.QUEUED
+    assert worker.release(job_id, 1, fault=FAULT) == State.QUEUED
+    assert jobs.get(job_id).record.attempt == 1
+    assert jobs.redis.lrange(keys.RQ_LIST, 0, -1) == [job_id]
 
 
 def test_a_late_attempt_changes_nothing(jobs: Jobs) -> None:
@@ -195,6 +154,7 @@ def test_expired_leases_count_as_attempts(jobs: Jobs) -> None:
     record = jobs.get(job_id).record
     assert record.state == State.FAILED
     assert record.error["type"] == "urn:panoramas:problem:attempts-used-up"
+    assert record.error["detail"] == "attempt 1 of 1: its worker died or was silent for 5 s"
 
 
 def test_a_worker_that_stops_on_purpose_gives_its_attempt_back(jobs: Jobs) -> None:
@@ -214,7 +174,7 @@ def test_a_queued_job_is_canceled_at_once(jobs: Jobs) -> None:
     assert not jobs.cancel("f" * 32), "an unknown job cannot be canceled"
 
 
-@pytest.mark.parametrize("last_word", ["finish", "release", "lease"])
+@pytest.mark.parametrize("last_word", ["finish", "fail", "release", "lease"])
 def test_an_acknowledged_cancel_wins_over_any_end_of_the_attempt(jobs: Jobs, last_word: str) -> None:
     job_id, worker = jobs.submit(), jobs.worker()
     worker.claim(job_id)
@@ -224,6 +184,8 @@ def test_an_acknowledged_cancel_wins_over_any_end_of_the_attempt(jobs: Jobs, las
     match last_word:
         case "finish":
             worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
+        case "fail":
+            assert worker.finish(job_id, 1, State.FAILED, error={}) == State.CANCELED
         case "release":
             worker.release(job_id, 1, fault=FAULT)
         case "lease":

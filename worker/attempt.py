@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from jobs.claims import Fault, JobClaims
 from jobs.record import JobRecord, State
-from jobs.store import ImageStore, StoreError
+from jobs.store import ImageStore, StoredImage, StoreError
 from worker.child import ChildDied, ModelProcess
 from worker.pulse import Pulse, Watch
+from worker.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +43,23 @@ def fault(reason: str, detail: str) -> Fault:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: without a sign from the model process, for a whole job, and between tries to reach Redis."""
+    """Seconds: without a sign from the model process, for painting a job, for a step of a worker whose grace is over,
+    for tries to store a picture, and between tries to reach Redis or the store."""
 
     step_timeout: float
     job_timeout: float
+    stop_seconds: float = 5.0
+    store_seconds: float = 60.0
     retry_seconds: float = 1.0
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which an attempt must be over, were Redis there all the time."""
+        return self.job_timeout + self.store_seconds + 120
 
 
 class Attempts:
-    """Runs claimed jobs in a model process. `drain_over` says when a stopping worker must let go of its job."""
+    """Runs claimed jobs in a model process. `stopping` says when this worker must let go of its job."""
 
     def __init__(
         self,
@@ -59,14 +68,14 @@ class Attempts:
         child: ModelProcess,
         pulse: Pulse,
         limits: Limits,
-        drain_over: Callable[[], bool],
+        stopping: Stopping,
     ) -> None:
         self._claims = claims
         self._store = store
         self._child = child
         self._pulse = pulse
         self._limits = limits
-        self._drain_over = drain_over
+        self._stopping = stopping
 
     def run(self, job_id: str) -> None:
         """Claim and paint; returns when the job is committed, put back, or somebody else's.
@@ -85,14 +94,21 @@ class Attempts:
         except ChildDied as error:
             self._child.kill()
             self._put_back(record, fault("model-process-died", error.reason))
+        except RedisError:
+            raise
+        except Exception as error:
+            log.exception("job %s: an attempt failed", job_id)
+            self._child.kill()
+            self._put_back(record, fault("internal-error", f"{type(error).__name__} in the worker"))
         finally:
             self._pulse.unwatch()
 
     def _paint(self, record: JobRecord, watch: Watch) -> None:
+        limits, stopping = self._limits, self._stopping
         self._child.ensure_started()
         self._child.send("paint", input=record.input)
         begun = heard = time.monotonic()
-        stopping = False
+        told: float | None = None  # when the model process was told to stop
         while True:
             message = self._child.next_message(_POLL_SECONDS)
             now = time.monotonic()
@@ -100,27 +116,32 @@ class Attempts:
                 heard = now
                 if self._take(record, watch, message):
                     return
-            elif now - heard > self._limits.step_timeout:
+            if now - heard > limits.step_timeout:
                 self._child.kill()
-                self._put_back(record, fault("step-timeout", f"no step within {self._limits.step_timeout:g} s"))
+                self._put_back(record, fault("step-timeout", f"no step within {limits.step_timeout:g} s"))
                 return
-            if now - begun > self._limits.job_timeout:
+            if now - begun > limits.job_timeout:
                 self._child.kill()
-                self._fail(record, fault("job-timeout", f"not done within {self._limits.job_timeout:g} s"))
+                self._fail(record, fault("job-timeout", f"not done within {limits.job_timeout:g} s"))
                 return
-            wanted = watch.canceled.is_set() or watch.lost.is_set() or self._drain_over()
-            if wanted and not stopping:
+            if told is None and (watch.canceled.is_set() or watch.lost.is_set() or stopping.over()):
                 self._child.send("stop")
-                stopping = True
+                told = now
+            if stopping.hurried or (told is not None and stopping.over() and now - told > limits.stop_seconds):
+                self._child.kill()  # a step that takes longer than a leaving worker may wait
+                self._let_go(record, watch)
+                return
 
     def _take(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> bool:
         """Act on one message of the model process; True when the job has ended."""
         match message["kind"]:
+            case "step" if self._child.has_said_more:
+                return False  # Redis was slower than the model: only the latest step is worth telling
             case "phase" | "step":
                 self._report(record, watch, message)
                 return False
             case "done":
-                self._commit(record, message, self._child.next_bytes())
+                self._commit(record, watch, message)
             case "interrupted":
                 self._let_go(record, watch)
             case "failed" if message["final"]:
@@ -141,12 +162,10 @@ class Attempts:
         except RedisError as error:
             log.warning("job %s: progress not recorded: %s", record.id, error)  # the picture matters more
 
-    def _commit(self, record: JobRecord, done: dict[str, Any], png: bytes) -> None:
+    def _commit(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> None:
         start = time.perf_counter()
-        try:
-            image = self._store.put(record.id, record.token, png)
-        except StoreError as error:
-            self._put_back(record, fault("store-failed", str(error)))
+        image = self._keep(record, watch, done["png"])
+        if image is None:
             return
         timings = {**done["timings"], "store": round(time.perf_counter() - start, 4)}
         result = {**asdict(image), "width": done["width"], "height": done["height"]}
@@ -163,6 +182,30 @@ class Attempts:
             )
         )
         log.info("job %s: %s", record.id, entered or "a late attempt; its picture is dropped")
+        if entered != State.SUCCEEDED:
+            try:
+                self._store.delete(image.key)
+            except StoreError as error:
+                log.warning("job %s: %s; left to the sweep", record.id, error)
+
+    def _keep(self, record: JobRecord, watch: Watch, png: bytes) -> StoredImage | None:
+        """Write the picture, again for a while where that fails: it is painted, and painting it again costs more.
+
+        None when the job was let go instead.
+        """
+        give_up = time.monotonic() + self._limits.store_seconds
+        while True:
+            try:
+                return self._store.put(record.id, record.token, png)
+            except StoreError as error:
+                log.warning("job %s: %s", record.id, error)
+                if watch.canceled.is_set() or watch.lost.is_set() or self._stopping.over():
+                    self._let_go(record, watch)
+                    return None
+                if time.monotonic() > give_up:
+                    self._put_back(record, fault("store-failed", str(error)))
+                    return None
+            time.sleep(self._limits.retry_seconds)
 
     def _let_go(self, record: JobRecord, watch: Watch) -> None:
         """The model process stopped as told: canceled, or put back by a worker that leaves, or no longer ours."""
@@ -178,6 +221,8 @@ class Attempts:
         self._until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.FAILED, error=asdict(why)))
 
     def _put_back(self, record: JobRecord, why: Fault, *, give_back: bool = False) -> None:
+        if not give_back:
+            why = replace(why, detail=f"attempt {record.attempt} of {self._claims.terms.max_attempts}: {why.detail}")
         entered = self._until_redis_answers(
             lambda: self._claims.release(record.id, record.token, fault=why, give_back=give_back)
         )
@@ -192,7 +237,7 @@ class Attempts:
             try:
                 return write()
             except RedisError as error:
-                if self._drain_over():
+                if self._stopping.over():
                     raise
                 log.warning("Redis does not answer: %s; trying again", error)
                 time.sleep(self._limits.retry_seconds)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,16 +29,34 @@ class ChildDied(Exception):
 
 
 class ModelProcess:
-    """One `worker.model_process` at a time. Not thread-safe: it belongs to the thread that runs jobs."""
+    """One `worker.model_process` at a time. Not thread-safe: it belongs to the thread that runs jobs.
 
-    def __init__(self) -> None:
+    A thread of its own reads what the process writes: one that is stopped in the middle of a message, or sends a large
+    picture, keeps nobody waiting who watches a deadline. None in the inbox means that nothing follows.
+    """
+
+    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "worker.model_process")) -> None:
+        self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._reader: threading.Thread | None = None
+        self._started_at = 0.0
         self._ready = False
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the process was started."""
+        return time.monotonic() - self._started_at
+
+    @property
+    def has_said_more(self) -> bool:
+        """Whether a message waits to be taken."""
+        return not self._inbox.empty()
 
     def ensure_started(self) -> None:
         """Start a process where none lives; its model loads meanwhile."""
@@ -45,11 +66,15 @@ class ModelProcess:
         ours, theirs = socket.socketpair()
         try:
             # Tethered: amid a long UNet call it would not notice that its pipe is closed.
-            argv = [sys.executable, "-m", "worker.model_process", str(theirs.fileno())]
+            argv = [*self._command, str(theirs.fileno())]
             self._process = subprocess.Popen(tether.command(argv, signal.SIGKILL), pass_fds=[theirs.fileno()])
         finally:
             theirs.close()
         self._connection = Connection(ours.detach())
+        self._inbox = queue.SimpleQueue()
+        self._reader = threading.Thread(target=_read, args=(self._connection, self._inbox), daemon=True)
+        self._reader.start()
+        self._started_at = time.monotonic()
         self._ready = False
 
     def wait_ready(self, seconds: float) -> bool:
@@ -79,31 +104,26 @@ class ModelProcess:
         Raises:
             ChildDied
         """
-        connection = self._open()
+        self._open()
         try:
-            return receive(connection) if connection.poll(timeout) else None
-        except (EOFError, OSError) as error:
-            raise ChildDied(self._how_it_ended()) from error
-
-    def next_bytes(self) -> bytes:
-        """The bytes that follow a `done`.
-
-        Raises:
-            ChildDied
-        """
-        try:
-            return self._open().recv_bytes()
-        except (EOFError, OSError) as error:
-            raise ChildDied(self._how_it_ended()) from error
+            message = self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if message is None:
+            self._inbox.put(None)
+            raise ChildDied(self._how_it_ended())
+        return message
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
         if self._process:
             self._process.kill()
             self._process.wait()
+        if self._reader:
+            self._reader.join()  # the end of the process is the end of its pipe
         if self._connection:
             self._connection.close()
-        self._process = self._connection = None
+        self._process = self._connection = self._reader = None
         self._ready = False
 
     def _open(self) -> Connection:
@@ -121,3 +141,11 @@ class ModelProcess:
         if status < 0:
             return f"the model process was killed by {signal.Signals(-status).name}"
         return f"the model process exited with status {status}"
+
+
+def _read(connection: Connection, inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    try:
+        while True:
+            inbox.put(receive(connection))
+    except (EOFError, OSError):
+        inbox.put(None)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
-import time
 import uuid
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from jobs.claims import JobClaims, living_workers
 from jobs.settings import Settings
@@ -20,33 +20,10 @@ from worker.attempt import Attempts, Limits
 from worker.child import ChildDied, ModelProcess
 from worker.pulse import Pulse
 from worker.rq_worker import PanoramaWorker
+from worker.stopping import Stopping
+from worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
-
-
-class Stopping:
-    """SIGTERM or SIGINT: take no further job, and let the running one go once the grace is over. A second: at once."""
-
-    def __init__(self, grace_seconds: float) -> None:
-        self._grace = grace_seconds
-        self._deadline: float | None = None
-
-    def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-
-    @property
-    def requested(self) -> bool:
-        return self._deadline is not None
-
-    def over(self) -> bool:
-        """Whether the grace has passed."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
-
-    def _on_signal(self, signum: int, _frame: object) -> None:
-        # Only this attribute is set here: a handler that raises would do so between any two bytecodes.
-        now = time.monotonic()
-        self._deadline = now if self._deadline is not None else now + self._grace
 
 
 def is_alive(redis_url: str) -> bool:
@@ -63,17 +40,18 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     stopping = Stopping(settings.drain_seconds)
     stopping.install()
-    claims = JobClaims(Redis.from_url(redis_url, decode_responses=True, socket_timeout=10), name, settings.terms)
+    claims = JobClaims(_client(redis_url), name, settings.terms)
     store = ImageStore(settings.image_url)
     child = ModelProcess()
-    pulse = Pulse(claims, store)
     limits = Limits(step_timeout=settings.step_timeout, job_timeout=settings.job_timeout)
-    attempts = Attempts(claims, store, child, pulse, limits, stopping.over)
+    pulse = Pulse(claims, longest=limits.longest)
+    attempts = Attempts(claims, store, child, pulse, limits, stopping)
     child.ensure_started()
     pulse.start()
+    Sweeper(JobClaims(_client(redis_url), name, settings.terms), store).start()
     try:
         while not stopping.requested:
-            _work(Redis.from_url(redis_url), attempts, child, stopping)
+            _work(Redis.from_url(redis_url), attempts, child, stopping, settings.load_timeout)
     finally:
         child.kill()
         pulse.stop()
@@ -81,12 +59,19 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     return 0
 
 
-def _work(redis: Redis, attempts: Attempts, child: ModelProcess, stopping: Stopping) -> None:
+def _client(redis_url: str) -> Redis:
+    """Repeats a call once, on a new connection, and then says so: every caller has its own way to wait for Redis."""
+    return Redis.from_url(
+        redis_url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1)
+    )
+
+
+def _work(redis: Redis, attempts: Attempts, child: ModelProcess, stopping: Stopping, load_timeout: float) -> None:
     """One life of the RQ worker: it ends when told to, or when Redis is gone, and then another begins."""
     try:
         worker = PanoramaWorker(
             run=attempts.run,
-            before_pop=lambda: _ready(child, stopping),
+            before_pop=lambda: _ready(child, stopping, load_timeout),
             connection=redis,
             name=uuid.uuid4().hex,  # RQ refuses a name whose last owner could not sign off
         )
@@ -99,15 +84,17 @@ def _work(redis: Redis, attempts: Attempts, child: ModelProcess, stopping: Stopp
         threading.Event().wait(1.0)
 
 
-def _ready(child: ModelProcess, stopping: Stopping) -> bool:
+def _ready(child: ModelProcess, stopping: Stopping, load_timeout: float) -> bool:
     """Wait until the model process has its model; False once the worker should stop."""
     while not stopping.requested:
         try:
             child.ensure_started()
             if child.wait_ready(0.5):
                 return True
+            if child.age > load_timeout:
+                raise ChildDied(f"the model process was not ready within {load_timeout:g} s")
         except ChildDied as error:
-            log.error("%s while loading; starting another", error.reason)
+            log.error("%s; starting another", error.reason)
             child.kill()
             threading.Event().wait(1.0)
     return False

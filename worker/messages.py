@@ -21,9 +21,12 @@ def send(connection: Connection, kind: str, **fields: Any) -> None:
 
 
 def receive(connection: Connection) -> dict[str, Any]:
-    """Read one message, waiting for it.
+    """Read one message, waiting for it; the bytes behind a `done` are its `png`.
 
     Raises:
         EOFError, OSError: when the other side is gone.
     """
-    return json.loads(connection.recv_bytes())
+    message: dict[str, Any] = json.loads(connection.recv_bytes())
+    if message["kind"] == "done":
+        message["png"] = connection.recv_bytes()
+    return message

@@ -1,6 +1,6 @@
 """The worker's heartbeat: a thread that renews the lease whatever the model process is doing.
 
-It also reconciles, so that any living worker puts back what a dead one left, and removes what is past its retention.
+It also reconciles, so that any living worker puts back what a dead one left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 
 from jobs.claims import JobClaims
 from jobs.record import JobRecord
-from jobs.store import ImageStore, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +24,7 @@ class Watch:
     """What the pulse learns of the running attempt; read by the thread that drives it."""
 
     record: JobRecord
+    begun: float = field(default_factory=time.monotonic)
     canceled: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
 
@@ -37,17 +37,18 @@ class Watch:
 
 
 class Pulse(threading.Thread):
-    """Beats every `interval` seconds until stopped. Redis may come and go meanwhile."""
+    """Beats every `interval` seconds until stopped. Redis may come and go meanwhile.
 
-    def __init__(
-        self, claims: JobClaims, store: ImageStore, *, interval: float = 1.0, sweep_every: float = 30.0
-    ) -> None:
+    An attempt that is not over after `longest` seconds hangs in a way that nothing else noticed: its lease, and the
+    worker's own sign of life, are renewed no more, so that the job goes on elsewhere.
+    """
+
+    def __init__(self, claims: JobClaims, *, longest: float, interval: float = 1.0) -> None:
         super().__init__(name="pulse", daemon=True)
         self._claims = claims
-        self._store = store
+        self._longest = longest
         self._interval = interval
-        self._sweep_every = sweep_every
-        self._swept_at = 0.0
+        self._beaten_at = time.monotonic()
         self._unbroken_since: float | None = None
         self._watch: Watch | None = None
         self._stop_event = threading.Event()
@@ -75,29 +76,25 @@ class Pulse(threading.Thread):
             except RedisError as error:
                 log.warning("Redis does not answer: %s", error)
                 self._unbroken_since = None
-            except StoreError as error:
-                log.warning("sweep: %s", error)
             except Exception:
                 log.exception("a beat failed")  # a pulse that ends in silence would cost every lease from here on
 
     def _beat(self) -> None:
-        if watch := self._watch:
+        watch = self._watch
+        if watch and time.monotonic() - watch.begun > self._longest:
+            log.error("job %s: not over after %.0f s; its lease is left to expire", watch.record.id, self._longest)
+            return
+        if watch:
             watch.note(self._claims.renew(watch.record.id, watch.record.token))
         self._claims.beat()
         now = time.monotonic()
-        self._unbroken_since = self._unbroken_since or now
-        # After Redis was away every lease looks expired, though its owner may be alive and about to renew it.
-        # So nothing is taken from anyone until one whole lease has passed under an unbroken connection.
-        if now - self._unbroken_since >= self._claims.terms.lease_seconds:
+        lease = self._claims.terms.lease_seconds
+        if self._unbroken_since is None or now - self._beaten_at > lease / 2:
+            self._unbroken_since = now
+        self._beaten_at = now
+        # After Redis was away (or this process stopped) every lease looks expired, though its owner may be alive and
+        # about to renew it. So nothing is taken from anyone until one whole lease has passed without a gap.
+        if now - self._unbroken_since >= lease:
             expired, lost = self._claims.reconcile()
             if expired or lost:
                 log.warning("put back: %d with an expired lease, %d lost between the queue and a worker", expired, lost)
-        if now - self._swept_at >= self._sweep_every:
-            self._swept_at = now
-            self._sweep()
-
-    def _sweep(self) -> None:
-        # The image goes first: a crash in between leaves a record to try again, never an image that nobody knows.
-        for record in self._claims.due_for_expiry():
-            self._store.delete_job(record.id)
-            self._claims.expire(record.id)

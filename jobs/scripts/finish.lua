@@ -1,10 +1,11 @@
 -- ARGV: id, token, state (succeeded, failed, canceled), retention in ms, then fields and values.
--- running -> terminal, if the token still holds. A cancel that was acknowledged before wins over a result.
--- Returns the state that was entered, or nil for a late attempt.
+-- running -> terminal, if the token still holds. A cancel that was acknowledged before wins over any other end.
+-- Returns the state that the attempt left the job in, the same when it is asked again, or nil for a late attempt.
 local id, state = ARGV[1], ARGV[3]
-if not owns(id, ARGV[2]) then return nil end
+local owned, left = owns(id, ARGV[2])
+if not owned then return left end
 local fields = {unpack(ARGV, 5)}
-if state == 'succeeded' and redis.call('HEXISTS', JOB .. id, 'cancel') == 1 then
+if redis.call('HEXISTS', JOB .. id, 'cancel') == 1 then
   state, fields = 'canceled', {}
 end
 local started = redis.call('HGET', JOB .. id, 'started_at')

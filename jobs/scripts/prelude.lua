@@ -1,8 +1,13 @@
--- Shared by every transition. Key names and WINDOW are set above by jobs/scripts/__init__.py.
+-- Shared by every transition. Key names, WINDOW and SHARE are set above by jobs/scripts/__init__.py.
 
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The waiting jobs of a priority. A record without one is from before there were priorities.
+local function waiting(priority)
+  return priority == 'batch' and BATCH or WAITING
 end
 
 local function push(id, envelope)
@@ -15,19 +20,41 @@ local function push(id, envelope)
   redis.call('ZADD', DISPATCHED, now(), id)
 end
 
+-- The next waiting job in turn, or nil: after SHARE interactive ones a batch one, where both wait.
+local function take()
+  local streak = tonumber(redis.call('HGET', FAIRNESS, 'streak') or 0)
+  local interactive_waits = redis.call('EXISTS', WAITING) == 1
+  local batch_waits = redis.call('EXISTS', BATCH) == 1
+  local priority = 'interactive'
+  if batch_waits and (streak >= SHARE or not interactive_waits) then
+    priority = 'batch'
+    redis.call('HSET', FAIRNESS, 'streak', 0)
+  elseif batch_waits then
+    redis.call('HSET', FAIRNESS, 'streak', streak + 1)
+  end
+  local first = redis.call('ZPOPMIN', waiting(priority))
+  if #first == 0 then return nil end
+  local round = math.floor(tonumber(first[2]))
+  if round > tonumber(redis.call('HGET', FAIRNESS, priority) or 0) then
+    redis.call('HSET', FAIRNESS, priority, round)
+  end
+  return first[1]
+end
+
 -- Hand waiting jobs to RQ until its list holds WINDOW of them.
 local function feed(envelope)
   local room = WINDOW - redis.call('LLEN', RQ_LIST)
   for _ = 1, room do
-    local first = redis.call('ZPOPMIN', WAITING)
-    if #first == 0 then break end
-    push(first[1], envelope)
+    local id = take()
+    if not id then break end
+    push(id, envelope)
   end
 end
 
 -- Take a job off whatever part of the queue it is on.
 local function unqueue(id)
   redis.call('ZREM', WAITING, id)
+  redis.call('ZREM', BATCH, id)
   redis.call('ZREM', DISPATCHED, id)
   redis.call('LREM', RQ_LIST, 0, id)
   redis.call('LREM', RQ_INTERMEDIATE, 0, id)
@@ -46,14 +73,16 @@ end
 -- Back into the queue, at the place it had.
 local function requeue(id)
   local key = JOB .. id
+  local kept = redis.call('HMGET', key, 'priority', 'place', 'sequence')
   redis.call('ZREM', RUNNING, id)
   redis.call('HDEL', key, 'worker')
   redis.call('HSET', key, 'state', 'queued', 'step', 0, 'phase', 'queued')
-  redis.call('ZADD', WAITING, redis.call('HGET', key, 'sequence'), id)
+  redis.call('ZADD', waiting(kept[1]), kept[2] or kept[3], id)
 end
 
--- Whether the attempt that holds `token` still owns the job.
+-- Whether the attempt that holds `token` still owns the job; second, the job's state if no later attempt has begun.
 local function owns(id, token)
   local held = redis.call('HMGET', JOB .. id, 'state', 'token')
-  return held[1] == 'running' and held[2] == token
+  if held[2] ~= token then return false, nil end
+  return held[1] == 'running', held[1]
 end

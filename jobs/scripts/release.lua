@@ -1,8 +1,9 @@
 -- ARGV: envelope, id, token, retention in ms, most attempts, '1' to give the attempt back, error of the last attempt.
 -- running -> queued after a fault or a drain; -> failed when the attempts are used up; -> canceled when that was asked.
--- Returns the state that was entered, or nil for a late attempt.
+-- Returns the state that the attempt left the job in, the same when it is asked again, or nil for a late attempt.
 local id, key, retention = ARGV[2], JOB .. ARGV[2], tonumber(ARGV[4])
-if not owns(id, ARGV[3]) then return nil end
+local owned, left = owns(id, ARGV[3])
+if not owned then return left end
 if ARGV[6] == '1' then redis.call('HINCRBY', key, 'attempt', -1) end
 if redis.call('HEXISTS', key, 'cancel') == 1 then
   finish(id, 'canceled', retention, {})

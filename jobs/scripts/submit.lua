@@ -1,12 +1,24 @@
--- ARGV: envelope, id, most queued jobs, then the record's fields and values.
+-- ARGV: envelope, id, most queued jobs, priority (interactive or batch), owner, then the record's fields and values.
 -- Returns {'queued', queued jobs} or {'full', queued jobs} or {'exists', 0}.
-local id, limit = ARGV[2], tonumber(ARGV[3])
+local id, limit, priority, owner = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if redis.call('EXISTS', JOB .. id) == 1 then return {'exists', 0} end
-local queued = redis.call('ZCARD', WAITING) + redis.call('ZCARD', DISPATCHED)
+local queued = redis.call('ZCARD', WAITING) + redis.call('ZCARD', BATCH) + redis.call('ZCARD', DISPATCHED)
 if queued >= limit then return {'full', queued} end
+-- The last part of the memory is for what was accepted before: RQ's own commands have no leave to exceed the limit.
+local memory = redis.call('INFO', 'memory')
+local most, used = tonumber(memory:match('maxmemory:(%d+)')), tonumber(memory:match('used_memory:(%d+)'))
+if most and most > 0 and used > most * MEMORY_FOR_SUBMITS then
+  return redis.error_reply('OOM no memory is left for another job')
+end
 local sequence = redis.call('INCR', SEQUENCE)
+-- An owner has one job in a round, and one who comes anew begins with the next round: see jobs/board.py.
+local line = priority .. ':' .. owner
+local round = math.max(tonumber(redis.call('HGET', FAIRNESS, priority) or 0),
+  tonumber(redis.call('HGET', FAIRNESS, line) or 0)) + 1
+redis.call('HSET', FAIRNESS, line, round)
+local place = string.format('%.7f', round + (sequence % 1000000) / 1000000)
 redis.call('HSET', JOB .. id, 'state', 'queued', 'sequence', sequence, 'created_at', now(), 'phase', 'queued',
-  'attempt', 0, 'token', 0, 'step', 0, unpack(ARGV, 4))
-redis.call('ZADD', WAITING, sequence, id)
+  'priority', priority, 'owner', owner, 'place', place, 'attempt', 0, 'token', 0, 'step', 0, unpack(ARGV, 6))
+redis.call('ZADD', waiting(priority), place, id)
 feed(ARGV[1])
 return {'queued', queued + 1}
