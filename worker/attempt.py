@@ -119,6 +119,9 @@ class Attempts:
             case "phase" | "step":
                 self._report(record, watch, message)
                 return False
+            case "preview":
+                self._show(record, message["step"], self._child.next_bytes())
+                return False
             case "done":
                 self._commit(record, message, self._child.next_bytes())
             case "interrupted":
@@ -140,6 +143,12 @@ class Attempts:
             watch.note(self._claims.progress(record.id, record.token, **fields))
         except RedisError as error:
             log.warning("job %s: progress not recorded: %s", record.id, error)  # the picture matters more
+
+    def _show(self, record: JobRecord, step: int, image: bytes) -> None:
+        try:
+            self._claims.preview(record.id, record.token, step, image)
+        except RedisError as error:
+            log.warning("job %s: preview not shown: %s", record.id, error)  # nobody misses it
 
     def _commit(self, record: JobRecord, done: dict[str, Any], png: bytes) -> None:
         start = time.perf_counter()

@@ -86,7 +86,7 @@ class ModelProcess:
             raise ChildDied(self._how_it_ended()) from error
 
     def next_bytes(self) -> bytes:
-        """The bytes that follow a `done`.
+        """The bytes that follow a `done` or a `preview`.
 
         Raises:
             ChildDied

@@ -1,7 +1,9 @@
-"""What the worker and its model process say to each other: JSON over a pipe, and the PNG as plain bytes behind `done`.
+"""What the worker and its model process say to each other: JSON over a pipe.
+
+Behind `done` and `preview` follows a picture as plain bytes.
 
 To the model process: `paint` (one job), `stop` (end the running job at the next step). EOF means: exit.
-From it: `ready`, then for a job `phase`, `step` ... and one of `done`, `interrupted`, `failed`.
+From it: `ready`, then for a job `phase`, `step`, `preview` ... and one of `done`, `interrupted`, `failed`.
 """
 
 from __future__ import annotations

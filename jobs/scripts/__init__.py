@@ -18,11 +18,24 @@ def source(name: str) -> str:
         "RUNNING": keys.RUNNING,
         "FINISHED": keys.FINISHED,
         "PACE": keys.PACE,
+        "EVENTS": keys.EVENTS,
+        "PREVIEW": keys.PREVIEW,
+        "INDEX": keys.INDEX,
+        "BATCH": keys.BATCH,
+        "BATCH_JOBS": keys.BATCH_JOBS,
+        "TALLY": keys.TALLY,
         "RQ_LIST": keys.RQ_LIST,
         "RQ_INTERMEDIATE": keys.RQ_INTERMEDIATE,
         "RQ_JOB": keys.RQ_JOB,
     }
     constants = [f"local {name} = '{key}'" for name, key in names.items()]
-    constants.append(f"local WINDOW = {WINDOW}")
+    numbers = {
+        "WINDOW": WINDOW,
+        "EVENTS_KEPT": keys.EVENTS_KEPT,
+        "EVENTS_TTL": keys.EVENTS_TTL_SECONDS,
+        "IDEMPOTENCY_TTL": keys.IDEMPOTENCY_TTL_SECONDS,
+    }
+    constants += [f"local {name} = {number}" for name, number in numbers.items()]
     folder = files(__name__)
-    return "\n".join([*constants, (folder / "prelude.lua").read_text(), (folder / f"{name}.lua").read_text()])
+    parts = [(folder / f"{part}.lua").read_text() for part in ("observe", "prelude", name)]
+    return "\n".join([*constants, *parts])

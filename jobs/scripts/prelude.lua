@@ -39,7 +39,8 @@ local function finish(id, state, retention, fields)
   local at = now()
   redis.call('ZREM', RUNNING, id)
   redis.call('HDEL', JOB .. id, 'cancel', 'worker')
-  redis.call('HSET', JOB .. id, 'state', state, 'finished_at', at, 'expires_at', at + retention, unpack(fields))
+  enter(id, state)
+  redis.call('HSET', JOB .. id, 'finished_at', at, 'expires_at', at + retention, unpack(fields))
   redis.call('ZADD', FINISHED, at + retention, id)
 end
 
@@ -48,7 +49,8 @@ local function requeue(id)
   local key = JOB .. id
   redis.call('ZREM', RUNNING, id)
   redis.call('HDEL', key, 'worker')
-  redis.call('HSET', key, 'state', 'queued', 'step', 0, 'phase', 'queued')
+  enter(id, 'queued')
+  redis.call('HSET', key, 'step', 0, 'phase', 'queued')
   redis.call('ZADD', WAITING, redis.call('HGET', key, 'sequence'), id)
 end
 
