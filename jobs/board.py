@@ -10,14 +10,16 @@ place and handing out a job are O(log n). A job that is put back keeps its place
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
 
 from jobs import keys
+from jobs.claims import Terms
 from jobs.envelope import envelope
+from jobs.idempotency import Idempotency, KeyReused
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 from jobs.scripts import SHARE, source
 
@@ -32,11 +34,15 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A record with what only the queue knows: jobs before it (0 = next) and seconds to go, where they are known."""
+    """A record with what only the queue knows: jobs before it (0 = next) and seconds to go, where they are known.
+
+    `replayed` marks the answer to a repeated submit.
+    """
 
     record: JobRecord
     queue_position: int | None
     eta_seconds: float | None
+    replayed: bool = False
 
 
 class JobBoard:
@@ -48,6 +54,8 @@ class JobBoard:
         self._max_queued = max_queued
         self._submit = redis.register_script(source("submit"))
         self._cancel = redis.register_script(source("cancel"))
+        self._delete = redis.register_script(source("delete"))
+        self._tombstone_seconds = Terms().tombstone_seconds
 
     async def submit(
         self,
@@ -57,17 +65,25 @@ class JobBoard:
         *,
         owner: str = "",
         priority: Priority = "interactive",
+        idempotency: Idempotency | None = None,
     ) -> JobView:
         """Accept a job: after this returns, it reaches a terminal state. `owner` is whom the queue is fair to.
 
         Raises:
-            QueueFull: nothing was accepted.
+            QueueFull, KeyReused: nothing was accepted.
             OutOfMemoryError: nothing was accepted, for want of memory in Redis.
         """
-        fields = pairs({"input": dict(params), "metadata": dict(metadata)})
-        outcome, _queued = await self._submit(args=[envelope(), job_id, self._max_queued, priority, owner, *fields])
+        record: dict[str, Any] = {"input": dict(params), "metadata": dict(metadata)}
+        if idempotency:
+            record["fingerprint"] = idempotency.fingerprint
+        outcome, told = await self._submit(
+            keys=[idempotency.redis_key(owner)] if idempotency else [],
+            args=[envelope(), job_id, self._max_queued, priority, owner, *pairs(record)],
+        )
         if outcome == "full":
             raise QueueFull(retry_after=await self._pace_seconds())
+        if outcome == "replayed" and idempotency:
+            return await self._replay(told, idempotency)
         # "exists" is redis-py's own retry of a call whose answer was lost: ids are random, so the job is this one.
         view = await self.get(job_id)
         if view is None:
@@ -82,8 +98,8 @@ class JobBoard:
             pipe.zcard(keys.DISPATCHED)
             pipe.zrank(keys.WAITING, job_id)
             pipe.zcard(keys.WAITING)
-            pipe.zrank(keys.BATCH, job_id)
-            pipe.zcard(keys.BATCH)
+            pipe.zrank(keys.WAITING_BATCH, job_id)
+            pipe.zcard(keys.WAITING_BATCH)
             pipe.hget(keys.FAIRNESS, "streak")
             pipe.time()
             pipe.hget(keys.PACE, "job_ms")
@@ -97,6 +113,24 @@ class JobBoard:
         now = time[0] * 1000 + time[1] // 1000
         alive = sum(score > now - keys.WORKER_SILENCE_MS for _, score in workers)
         return JobView(record, position, _estimate(record, position, now, int(pace) if pace else None, alive))
+
+    async def delete(self, job_id: str) -> State | None:
+        """Bury an ended job whose image is gone already. Returns the state before; None for an unknown id."""
+        before = await self._delete(args=[job_id, self._tombstone_seconds])
+        return State(before) if before else None
+
+    async def _replay(self, job_id: str, idempotency: Idempotency) -> JobView:
+        view = await self.get(job_id)
+        if view is None:
+            raise RuntimeError(f"job {job_id} is gone before its Idempotency-Key")
+        if view.record.fingerprint != idempotency.fingerprint:
+            raise KeyReused
+        return replace(view, replayed=True)
+
+    async def views(self, records: Sequence[JobRecord]) -> list[JobView]:
+        """Views of records just read. Only those that have not ended are looked up again, for their place and time."""
+        seen = [JobView(r, None, None) if r.state.terminal else await self.get(r.id) for r in records]
+        return [view for view in seen if view is not None]
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel: a queued job at once, a running one within a step. False for an unknown id; harmless when ended."""

@@ -7,6 +7,7 @@ writes is refused.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,9 @@ from jobs.envelope import envelope
 from jobs.record import JobRecord, State, pairs, read_record
 from jobs.scripts import source
 from jobs.store import ImageFile
+
+PREVIEW_SECONDS = 60  # one of each step is kept for so long,
+LATEST_PREVIEW_SECONDS = 3600  # and the latest for longer than any step takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class JobClaims:
         self.terms = terms
         self._scripts = {
             name: redis.register_script(source(name))
-            for name in ("claim", "renew", "progress", "finish", "release", "reconcile", "expire")
+            for name in ("claim", "renew", "progress", "preview", "finish", "release", "reconcile", "expire")
         }
 
     def claim(self, job_id: str) -> JobRecord | None:
@@ -92,6 +96,11 @@ class JobClaims:
     def progress(self, job_id: str, token: int, **fields: Any) -> str:
         """Record phase and steps. Answers as `renew` does."""
         return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
+
+    def preview(self, job_id: str, token: int, step: int, image: bytes) -> str:
+        """Show a small picture of the unfinished canvas for a while. Answers `ok` or `lost`."""
+        encoded = base64.b64encode(image).decode()
+        return self._scripts["preview"](args=[job_id, token, step, encoded, PREVIEW_SECONDS, LATEST_PREVIEW_SECONDS])
 
     def finish(self, job_id: str, token: int, state: State, **fields: Any) -> State | None:
         """Enter a terminal state. A cancel that was acknowledged wins over any other end.

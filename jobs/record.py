@@ -53,6 +53,10 @@ class JobRecord:
     cancel: bool = False
     owner: str = ""
     priority: Priority = "interactive"
+    batch: str = ""
+    fingerprint: str = ""
+    deleted: bool = False
+    sequence: int = 0
 
 
 _JSON = ("input", "metadata", "result", "error", "timings", "notices")
@@ -67,6 +71,7 @@ _INTEGERS = (
     "stepped_at",
     "finished_at",
     "expires_at",
+    "sequence",
 )
 
 
@@ -74,10 +79,11 @@ def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
     """Parse a record. Fields that this version does not know are left alone, so that versions can run side by side."""
     values: dict[str, Any] = {name: json.loads(fields[name]) for name in _JSON if name in fields}
     values.update({name: int(fields[name]) for name in _INTEGERS if name in fields})
-    for name in ("phase", "revision", "owner", "priority"):
+    for name in ("phase", "revision", "owner", "priority", "batch", "fingerprint"):
         if name in fields:
             values[name] = fields[name]
-    return JobRecord(id=job_id, state=State(fields["state"]), cancel="cancel" in fields, **values)
+    values.update({name: name in fields for name in ("cancel", "deleted")})
+    return JobRecord(id=job_id, state=State(fields["state"]), **values)
 
 
 def pairs(values: Mapping[str, Any]) -> list[str | int]:

@@ -12,11 +12,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from jobs.board import JobBoard
+from jobs.events import EventLog
+from jobs.listing import JobListing
 from jobs.settings import Settings
 from jobs.store import ImageStore
 from service import problems
 from service.body_limit import BodyLimit
 from service.dependencies import Services
+from service.hub import Hub
 from service.routes import router
 
 DESCRIPTION = """\
@@ -37,13 +40,19 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             socket_connect_timeout=2,
             retry=Retry(NoBackoff(), 1),  # once, for a connection that a restart of Redis has closed
         )
+        board = JobBoard(redis, retention_seconds=settings.result_ttl, max_queued=settings.max_queued)
+        hub = Hub(EventLog(redis), board)
         app.state.services = Services(
             settings=settings,
             catalog=settings.catalog,
-            board=JobBoard(redis, retention_seconds=settings.result_ttl, max_queued=settings.max_queued),
+            board=board,
             store=ImageStore(settings.image_url),
+            listing=JobListing(redis),
+            hub=hub,
         )
+        hub.start()
         yield
+        await hub.stop()
         await redis.aclose()
 
     app = FastAPI(

@@ -9,10 +9,12 @@ from fastapi import Depends, Path, Request
 
 from engine.catalog import ModelSpec
 from jobs.board import JobBoard, JobView
+from jobs.listing import JobListing
 from jobs.settings import Settings
 from jobs.store import ImageStore
+from service.hub import Hub
 from service.problems import ProblemError
-from service.schemas import JOB_ID_PATTERN
+from service.schemas import ID_PATTERN
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,15 @@ class Services:
     catalog: dict[str, ModelSpec]
     board: JobBoard
     store: ImageStore
+    listing: JobListing
+    hub: Hub
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose jobs a request may see: the name of its API key, or nobody's in particular where there are no keys."""
+
+    owner: str = ""
 
 
 def _services(request: Request) -> Services:
@@ -30,14 +41,28 @@ def _services(request: Request) -> Services:
 
 
 Held = Annotated[Services, Depends(_services)]
-JobId = Annotated[str, Path(pattern=JOB_ID_PATTERN, description="The id that the submit returned")]
+JobId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
 
 
-async def _job(job_id: JobId, services: Held) -> JobView:
+def _caller() -> Owner:
+    return Owner()
+
+
+Caller = Annotated[Owner, Depends(_caller)]
+
+
+async def _job(job_id: JobId, services: Held, caller: Caller) -> JobView:
     view = await services.board.get(job_id)
-    if view is None:
+    if view is None or view.record.owner != caller.owner:
         raise no_such_job(job_id)
+    if view.record.deleted:
+        raise gone()
     return view
+
+
+def gone() -> ProblemError:
+    """410 for what was there once."""
+    return ProblemError(410, "expired", "It has expired or was deleted")
 
 
 def no_such_job(job_id: str) -> ProblemError:

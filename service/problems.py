@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from engine.errors import ParamsError
 from jobs.board import QueueFull
+from jobs.idempotency import KeyReused
 from jobs.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,9 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
             return invalid([FieldProblem(pointer=f"#/{fault.field}", detail=fault.detail) for fault in error.errors])
         case RequestValidationError():
             return invalid([_field_problem(item) for item in error.errors()])
+        case KeyReused():
+            fault = FieldProblem(pointer="#/Idempotency-Key", detail="belongs to another request (in the header)")
+            return ProblemError(422, "idempotency-key-reused", "The Idempotency-Key was used before", errors=[fault])
         case QueueFull():
             return ProblemError(
                 429,
@@ -131,6 +135,7 @@ def install(app: FastAPI) -> None:
         ParamsError,
         RequestValidationError,
         QueueFull,
+        KeyReused,
         RedisError,
         StoreError,
         TimeoutError,

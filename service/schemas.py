@@ -15,7 +15,7 @@ from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, 
 from jobs.board import JobView
 from jobs.record import State
 
-JOB_ID_PATTERN = "^[0-9a-f]{32}$"
+ID_PATTERN = "^[0-9a-f]{32}$"
 
 Prompt = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS)]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -128,7 +128,7 @@ class Notice(BaseModel):
 class Job(BaseModel):
     """One job as it stands."""
 
-    id: str = Field(pattern=JOB_ID_PATTERN)
+    id: str = Field(pattern=ID_PATTERN)
     state: State
     progress: Progress
     queue_position: int | None = Field(description="Jobs before this one; null once it runs")
@@ -146,6 +146,12 @@ class Job(BaseModel):
     model: JobModel | None
     metadata: dict[str, str]
     links: dict[str, str]
+
+
+class Jobs(BaseModel):
+    """One page of jobs."""
+
+    items: list[Job]
 
 
 class ModelInfo(BaseModel):
@@ -180,14 +186,13 @@ def job_out(view: JobView) -> Job:
     path = f"/jobs/{record.id}"
     result = record.result and {**record.result, "url": f"{path}/image"}
     total = record.total_steps or record.input.get("num_inference_steps", 0)
-    done = record.state == State.SUCCEEDED
     return Job(
         id=record.id,
         state=record.state,
         progress=Progress(
             step=record.step,
             total_steps=total,
-            fraction=1.0 if done else round(record.step / total, 4) if total else 0.0,
+            fraction=fraction(record.step, total, done=record.state == State.SUCCEEDED),
             phase=record.phase,
         ),
         queue_position=view.queue_position,
@@ -204,8 +209,13 @@ def job_out(view: JobView) -> Job:
         notices=[Notice(**notice) for notice in record.notices],
         model=JobModel(name=record.input["model"], revision=record.revision) if record.input else None,
         metadata=record.metadata,
-        links={"self": path, "image": f"{path}/image", "cancel": f"{path}/cancel"},
+        links={"self": path, **{name: f"{path}/{name}" for name in ("image", "events", "preview", "cancel")}},
     )
+
+
+def fraction(step: int, total: int, *, done: bool) -> float:
+    """How much of a job is done, within 0 and 1."""
+    return 1.0 if done else round(min(step / total, 1), 4) if total else 0.0
 
 
 def model_info(spec: ModelSpec, *, default: bool) -> ModelInfo:

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.desk import Desk, running_desk
 from tests.processes import RedisServer, Stack, running_stack
 from tests.promise import Jobs
 
@@ -52,6 +53,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, other_tiny
     """The service with two tiny models and one worker, for tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("stack")
     with running_stack(folder, f"tiny={tiny_model},other={other_tiny_model}") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """The API alone, with a test in the place of the worker: for what no picture has to be painted for."""
+    with running_desk(tmp_path_factory.mktemp("desk")) as running:
         yield running
 
 

@@ -140,6 +140,9 @@ class Attempts:
             case "phase" | "step":
                 self._report(record, watch, message)
                 return False
+            case "preview":
+                self._show(record, message["step"], message["image"])
+                return False
             case "done":
                 self._commit(record, watch, message)
             case "interrupted":
@@ -162,9 +165,15 @@ class Attempts:
         except RedisError as error:
             log.warning("job %s: progress not recorded: %s", record.id, error)  # the picture matters more
 
+    def _show(self, record: JobRecord, step: int, image: bytes) -> None:
+        try:
+            self._claims.preview(record.id, record.token, step, image)
+        except RedisError as error:
+            log.warning("job %s: preview not shown: %s", record.id, error)  # nobody misses it
+
     def _commit(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> None:
         start = time.perf_counter()
-        image = self._keep(record, watch, done["png"])
+        image = self._keep(record, watch, done["image"])
         if image is None:
             return
         timings = {**done["timings"], "store": round(time.perf_counter() - start, 4)}

@@ -1,7 +1,9 @@
-"""What the worker and its model process say to each other: JSON over a pipe, and the PNG as plain bytes behind `done`.
+"""What the worker and its model process say to each other: JSON over a pipe.
+
+Behind `done` and `preview` follows a picture as plain bytes.
 
 To the model process: `paint` (one job), `stop` (end the running job at the next step). EOF means: exit.
-From it: `ready`, then for a job `phase`, `step` ... and one of `done`, `interrupted`, `failed`.
+From it: `ready`, then for a job `phase`, `step`, `preview` ... and one of `done`, `interrupted`, `failed`.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ def send(connection: Connection, kind: str, **fields: Any) -> None:
 
 
 def receive(connection: Connection) -> dict[str, Any]:
-    """Read one message, waiting for it; the bytes behind a `done` are its `png`.
+    """Read one message, waiting for it; the bytes behind a `done` or a `preview` are its `image`.
 
     Raises:
         EOFError, OSError: when the other side is gone.
     """
     message: dict[str, Any] = json.loads(connection.recv_bytes())
-    if message["kind"] == "done":
-        message["png"] = connection.recv_bytes()
+    if message["kind"] in ("done", "preview"):
+        message["image"] = connection.recv_bytes()
     return message

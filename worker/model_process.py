@@ -22,6 +22,7 @@ from engine.params import PanoramaParams
 from engine.picture import encode_png
 from jobs.settings import Settings
 from worker.messages import receive, send
+from worker.preview import Previews
 from worker.warm import WarmModels
 
 log = logging.getLogger("worker.model_process")
@@ -44,10 +45,12 @@ def main() -> None:
         dtype=settings.dtype,
         limit_bytes=int(settings.model_memory_gb * 2**30),
     )
+    previews = Previews()
     default = next(iter(settings.catalog))
     try:
-        _, seconds = models.get(default)
+        model, seconds = models.get(default)
         log.info("model %s loaded in %.1f s", default, seconds)
+        previews.learn(model)
     except ModelError as error:
         log.error(
             "the default model is not available: %s", error
@@ -57,15 +60,17 @@ def main() -> None:
         while True:
             message = receive(connection)
             if message["kind"] == "paint":
-                _serve(connection, models, message, settings.view_batch_size)
+                _serve(connection, models, previews, message, settings.view_batch_size)
     except (EOFError, OSError):
         log.info("the worker closed the pipe; leaving")
 
 
-def _serve(connection: Connection, models: WarmModels, message: dict[str, Any], view_batch_size: int) -> None:
+def _serve(
+    connection: Connection, models: WarmModels, previews: Previews, message: dict[str, Any], view_batch_size: int
+) -> None:
     """Paint one job and say how it ended. Only a broken pipe leaves this function as an exception."""
     try:
-        png, summary = _paint(connection, models, message["input"], view_batch_size)
+        png, summary = _paint(connection, models, previews, message["input"], view_batch_size)
     except Interrupted:
         send(connection, "interrupted")
     except EngineError as error:
@@ -84,7 +89,7 @@ def _serve(connection: Connection, models: WarmModels, message: dict[str, Any], 
 
 
 def _paint(
-    connection: Connection, models: WarmModels, job_input: dict[str, Any], view_batch_size: int
+    connection: Connection, models: WarmModels, previews: Previews, job_input: dict[str, Any], view_batch_size: int
 ) -> tuple[bytes, dict[str, Any]]:
     name = job_input["model"]
     if not models.is_warm(name):
@@ -92,10 +97,14 @@ def _paint(
     model, load_seconds = models.get(name)
     known = {field.name for field in fields(PanoramaParams)}
     params = PanoramaParams(**{key: value for key, value in job_input.items() if key in known})
+    preview_of = previews.of(model)
     send(connection, "phase", phase="denoising")
 
-    def on_step(step: int, total: int, _latents: torch.Tensor) -> None:
+    def on_step(step: int, total: int, latents: torch.Tensor) -> None:
         send(connection, "step", step=step, total_steps=total)
+        if step < total and (picture := preview_of(latents)):
+            send(connection, "preview", step=step)
+            connection.send_bytes(picture)
         if connection.poll(0) and receive(connection)["kind"] == "stop":
             raise Interrupted("stopped at a step")
         if step == total:

@@ -24,19 +24,33 @@ def source(name: str) -> str:
         "JOB": keys.JOB,
         "SEQUENCE": keys.SEQUENCE,
         "WAITING": keys.WAITING,
-        "BATCH": keys.BATCH,
+        "WAITING_BATCH": keys.WAITING_BATCH,
         "FAIRNESS": keys.FAIRNESS,
         "DISPATCHED": keys.DISPATCHED,
         "RUNNING": keys.RUNNING,
         "FINISHED": keys.FINISHED,
         "PACE": keys.PACE,
+        "EVENTS": keys.EVENTS,
+        "PREVIEW": keys.PREVIEW,
+        "INDEX": keys.INDEX,
+        "BATCH": keys.BATCH,
+        "BATCH_JOBS": keys.BATCH_JOBS,
+        "TALLY": keys.TALLY,
         "RQ_LIST": keys.RQ_LIST,
         "RQ_INTERMEDIATE": keys.RQ_INTERMEDIATE,
         "RQ_JOB": keys.RQ_JOB,
     }
     constants = ["#!lua" if name == "submit" else "#!lua flags=allow-oom"]
     constants += [f"local {constant} = '{key}'" for constant, key in names.items()]
-    constants += [f"local WINDOW = {WINDOW}", f"local SHARE = {SHARE}"]
-    constants.append(f"local MEMORY_FOR_SUBMITS = {MEMORY_FOR_SUBMITS}")
+    numbers = {
+        "WINDOW": WINDOW,
+        "SHARE": SHARE,
+        "MEMORY_FOR_SUBMITS": MEMORY_FOR_SUBMITS,
+        "EVENTS_KEPT": keys.EVENTS_KEPT,
+        "EVENTS_TTL": keys.EVENTS_TTL_SECONDS,
+        "IDEMPOTENCY_TTL": keys.IDEMPOTENCY_TTL_SECONDS,
+    }
+    constants += [f"local {constant} = {number}" for constant, number in numbers.items()]
     folder = files(__name__)
-    return "\n".join([*constants, (folder / "prelude.lua").read_text(), (folder / f"{name}.lua").read_text()])
+    parts = [(folder / f"{part}.lua").read_text() for part in ("observe", "prelude", name)]
+    return "\n".join([*constants, *parts])

@@ -7,7 +7,7 @@ end
 
 -- The waiting jobs of a priority. A record without one is from before there were priorities.
 local function waiting(priority)
-  return priority == 'batch' and BATCH or WAITING
+  return priority == 'batch' and WAITING_BATCH or WAITING
 end
 
 local function push(id, envelope)
@@ -24,7 +24,7 @@ end
 local function take()
   local streak = tonumber(redis.call('HGET', FAIRNESS, 'streak') or 0)
   local interactive_waits = redis.call('EXISTS', WAITING) == 1
-  local batch_waits = redis.call('EXISTS', BATCH) == 1
+  local batch_waits = redis.call('EXISTS', WAITING_BATCH) == 1
   local priority = 'interactive'
   if batch_waits and (streak >= SHARE or not interactive_waits) then
     priority = 'batch'
@@ -54,7 +54,7 @@ end
 -- Take a job off whatever part of the queue it is on.
 local function unqueue(id)
   redis.call('ZREM', WAITING, id)
-  redis.call('ZREM', BATCH, id)
+  redis.call('ZREM', WAITING_BATCH, id)
   redis.call('ZREM', DISPATCHED, id)
   redis.call('LREM', RQ_LIST, 0, id)
   redis.call('LREM', RQ_INTERMEDIATE, 0, id)
@@ -66,7 +66,8 @@ local function finish(id, state, retention, fields)
   local at = now()
   redis.call('ZREM', RUNNING, id)
   redis.call('HDEL', JOB .. id, 'cancel', 'worker')
-  redis.call('HSET', JOB .. id, 'state', state, 'finished_at', at, 'expires_at', at + retention, unpack(fields))
+  enter(id, state)
+  redis.call('HSET', JOB .. id, 'finished_at', at, 'expires_at', at + retention, unpack(fields))
   redis.call('ZADD', FINISHED, at + retention, id)
 end
 
@@ -76,7 +77,8 @@ local function requeue(id)
   local kept = redis.call('HMGET', key, 'priority', 'place', 'sequence')
   redis.call('ZREM', RUNNING, id)
   redis.call('HDEL', key, 'worker')
-  redis.call('HSET', key, 'state', 'queued', 'step', 0, 'phase', 'queued')
+  enter(id, 'queued')
+  redis.call('HSET', key, 'step', 0, 'phase', 'queued')
   redis.call('ZADD', waiting(kept[1]), kept[2] or kept[3], id)
 end
 

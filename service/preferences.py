@@ -1,0 +1,34 @@
+"""`Prefer: wait=N` (RFC 7240, section 4.3): hold the answer until the job has ended, for at most N seconds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header
+
+# A preference is a token with an optional value, and parameters behind semicolons that `wait` has none of.
+_WAIT = re.compile(r'^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?$', re.IGNORECASE)
+
+
+def wait_seconds(prefer: str, most: int) -> int | None:
+    """Seconds to wait, within `most`; None where nothing (that can be understood) is preferred."""
+    for preference in prefer.split(","):
+        if found := _WAIT.match(preference):
+            return min(int(found[1]), most)
+    return None
+
+
+def _prefer(
+    prefer: Annotated[
+        list[str] | None,
+        Header(
+            description="`wait=N` holds the answer until the job has ended, for at most N seconds (RFC 7240)",
+            examples=["wait=10"],
+        ),
+    ] = None,
+) -> str:
+    return ",".join(prefer or [])
+
+
+Prefer = Annotated[str, Depends(_prefer)]

@@ -1,0 +1,9 @@
+"""The operations, one noun a module."""
+
+from fastapi import APIRouter
+
+from service.routes import events, health, images, jobs, models, panoramas
+
+router = APIRouter()
+for noun in (panoramas, jobs, images, events, models, health):
+    router.include_router(noun.router)

@@ -1,0 +1,139 @@
+"""Look at jobs, cancel them, delete them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Response
+
+from jobs.listing import BadCursor
+from jobs.record import State
+from service.answers import job_etag
+from service.conditional import is_fresh
+from service.dependencies import Caller, FoundJob, Held, JobId, gone, no_such_job
+from service.preferences import Prefer, wait_seconds
+from service.problems import FieldProblem, ProblemError, invalid
+from service.responses import NOT_MODIFIED, header, problems
+from service.schemas import ID_PATTERN, Job, Jobs, job_out, retry_after
+
+router = APIRouter(tags=["jobs"])
+
+_SEEN = {
+    200: {
+        "headers": {
+            "ETag": header("Changes whenever something happens to the job"),
+            "Retry-After": header("Seconds until it is worth looking again, while the job has not ended", "integer"),
+            "Preference-Applied": header("The `wait=N` that was applied"),
+        }
+    }
+}
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="getJob",
+    summary="Look at a job",
+    response_model=Job,
+    responses={**_SEEN, **NOT_MODIFIED, **problems(401, 404, 410, 422, 503)},  # type: ignore[dict-item]
+)
+async def get_job(
+    view: FoundJob,
+    services: Held,
+    prefer: Prefer,
+    if_none_match: Annotated[str | None, Header(description="304 when the job is still as it was")] = None,
+) -> Response:
+    """State, progress, and once it has succeeded the `result` with the image's address."""
+    headers = {"Cache-Control": "private, no-cache"}
+    seconds = wait_seconds(prefer, services.settings.max_wait)
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+        view = await services.hub.wait(view, seconds)
+    if not view.record.state.terminal:
+        headers.update(retry_after(view))
+    job = job_out(view)
+    headers["ETag"] = job_etag(job)
+    if is_fresh(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(job.model_dump_json(), headers=headers, media_type="application/json")
+
+
+@router.get(
+    "/jobs",
+    operation_id="listJobs",
+    summary="List jobs",
+    response_model=Jobs,
+    responses={
+        200: {"headers": {"Link": header('The next page, `rel="next"`, where there is one (RFC 8288)')}},
+        **problems(401, 404, 422, 503),
+    },
+)
+async def list_jobs(
+    services: Held,
+    caller: Caller,
+    response: Response,
+    state: Annotated[State | None, Query(description="Only those in this state")] = None,
+    batch: Annotated[str | None, Query(pattern=ID_PATTERN, description="Only those of this batch")] = None,
+    cursor: Annotated[str | None, Query(max_length=64, description="From `Link`: where the next page begins")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most jobs on a page")] = 20,
+) -> Jobs:
+    """Yours, newest first. Jobs that come meanwhile never shift a later page; expired ones are left out."""
+    try:
+        page = await services.listing.page(caller.owner, state=state, batch=batch, cursor=cursor, limit=limit)
+    except BadCursor as error:
+        fault = FieldProblem(pointer="#/cursor", detail="is not one that this service gave out (in the query)")
+        raise invalid([fault]) from error
+    if page.next_cursor:
+        asked = {"state": state, "batch": batch, "cursor": page.next_cursor, "limit": limit}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        response.headers["Link"] = f'</jobs?{query}>; rel="next"'
+    response.headers["Cache-Control"] = "private, no-cache"
+    return Jobs(items=[job_out(view) for view in await services.board.views(page.records)])
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    status_code=202,
+    response_model=Job,
+    responses=problems(401, 404, 410, 422, 503),
+)
+async def cancel_job(view: FoundJob, services: Held) -> Job:
+    """Idempotent. A queued job is canceled at once, a running one within a step; an ended one stays as it is."""
+    job_id = view.record.id
+    known = await services.board.cancel(job_id)
+    after = await services.board.get(job_id) if known else None
+    if after is None:
+        raise no_such_job(job_id)
+    return job_out(after)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    operation_id="deleteJob",
+    summary="Delete a job and its image",
+    status_code=204,
+    response_class=Response,
+    responses={
+        204: {"description": "Gone: the job and its image are 410 from now on"},
+        **problems(401, 404, 409, 410, 422, 503),
+    },
+)
+async def delete_job(job_id: JobId, view: FoundJob, services: Held) -> Response:
+    """Only for a job that has ended; one that has not is a 409: cancel it first."""
+    if view.record.state == State.EXPIRED:
+        raise gone()
+    if not view.record.state.terminal:
+        raise ProblemError(
+            409,
+            "not-ended",
+            f"The job is {view.record.state}",
+            "Cancel it first, then delete it.",
+            headers=retry_after(view),
+        )
+    # The image goes first: a crash in between leaves a record to try again, never an image that nobody knows.
+    await asyncio.to_thread(services.store.delete_job, job_id)
+    await services.board.delete(job_id)
+    return Response(status_code=204)

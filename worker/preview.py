@@ -1,0 +1,107 @@
+"""Small pictures of an unfinished canvas, by a linear map from latents to colours.
+
+A decoder's answer to smooth latents is nearly linear (that Stable Diffusion's four channels are mostly brightness and
+three colour axes is well known), so a matrix fitted once a model shows the composition at a cost of microseconds, where
+decoding the canvas would cost as much as several steps. Nothing here may fail or slow a job: every fault is a log line.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from engine.model import StableDiffusion
+
+log = logging.getLogger("worker.preview")
+
+_EVERY_SECONDS = 1.0
+_SLOWEST_SECONDS = 0.25  # one that took longer than this is the job's last
+_WIDEST = 384
+_SAMPLES, _CELLS = 4, 16  # latents that the map is fitted to
+
+PreviewOf = Callable[[torch.Tensor], bytes | None]
+
+
+class Previews:
+    """The maps of the models that are in memory, fitted on first use."""
+
+    def __init__(self) -> None:
+        self._maps: WeakKeyDictionary[torch.nn.Module, torch.Tensor | None] = WeakKeyDictionary()
+
+    def learn(self, model: StableDiffusion) -> torch.Tensor | None:
+        """The map (C + 1, 3) of a model, on its device; None when it could not be fitted."""
+        if model.vae not in self._maps:
+            try:
+                self._maps[model.vae] = fit(model)
+            except Exception:
+                log.exception("no previews for this model")
+                self._maps[model.vae] = None
+        return self._maps[model.vae]
+
+    def of(self, model: StableDiffusion) -> PreviewOf:
+        """What to call with the canvas after each step of one job: a JPEG at the first and then about one a second."""
+        colours = self.learn(model)
+        due, broken = 0.0, colours is None
+
+        def preview(latents: torch.Tensor) -> bytes | None:
+            nonlocal due, broken
+            start = time.monotonic()
+            if broken or start < due:
+                return None
+            try:
+                assert colours is not None
+                return render(latents, colours)
+            except Exception:
+                log.exception("no further preview of this job")
+                broken = True
+                return None
+            finally:
+                took = time.monotonic() - start
+                broken = broken or took > _SLOWEST_SECONDS
+                due = time.monotonic() + _EVERY_SECONDS
+
+        return preview
+
+
+def fit(model: StableDiffusion) -> torch.Tensor:
+    """Least squares from random latents to what the decoder makes of them: (C + 1, 3), the last row the offset.
+
+    The latents are smooth, since those of pictures are: flat colours with a little noise of several scales.
+    """
+    generator = torch.Generator("cpu").manual_seed(0)
+    latents = torch.zeros((_SAMPLES, model.latent_channels, _CELLS, _CELLS))
+    for cells, scale in ((2, 1.0), (4, 0.5), (_CELLS, 0.1)):
+        noise = torch.randn((_SAMPLES, model.latent_channels, cells, cells), generator=generator)
+        latents += scale * F.interpolate(noise, size=(_CELLS, _CELLS), mode="nearest")
+    with torch.inference_mode():
+        decoded = torch.cat([model.decode(sample[None].to(model.device)) for sample in latents]).float().cpu()
+    pooled = F.adaptive_avg_pool2d(decoded.clamp(-1, 1), _CELLS)
+    inputs = latents.permute(0, 2, 3, 1).reshape(-1, model.latent_channels)
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    outputs = pooled.permute(0, 2, 3, 1).reshape(-1, 3)
+    solution = torch.linalg.lstsq(inputs, outputs).solution
+    if not bool(solution.isfinite().all()):
+        raise ValueError("the map from latents to colours is not finite")
+    return solution.to(model.device)
+
+
+def render(latents: torch.Tensor, colours: torch.Tensor) -> bytes:
+    """A canvas (1, C, h, w) as a JPEG of one pixel a cell, or less where it is very wide."""
+    canvas = latents[0].float()
+    # Schedulers that work in sigmas begin far outside the range of latents.
+    canvas = canvas / canvas.std().clamp(min=1.0)
+    if canvas.shape[-1] > _WIDEST:
+        factor = _WIDEST / canvas.shape[-1]
+        canvas = F.interpolate(canvas[None], scale_factor=factor, mode="area")[0]
+    rgb = torch.einsum("chw,cd->hwd", canvas, colours[:-1]) + colours[-1]
+    pixels = ((rgb / 2 + 0.5).clamp(0, 1).nan_to_num() * 255).round().to(torch.uint8).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
