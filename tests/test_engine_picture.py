@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -56,3 +57,13 @@ def test_the_same_picture_is_the_same_bytes() -> None:
     pixels = picture(16, 32)
     first, again = (encode_png(pixels, PARAMS, model="demo", revision="abc") for _ in range(2))
     assert first == again
+
+
+def test_a_wide_picture_is_encoded_in_well_under_the_time_of_a_step() -> None:
+    pixels = picture(512, 4096)
+    seconds = []
+    for _ in range(3):
+        start = time.thread_time()  # one core's own time: other work on the machine does not count
+        encode_png(pixels, PARAMS, model="demo", revision="abc")
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.3, "about 0.03 s where it was measured; the room is for slower machines"
