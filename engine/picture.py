@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
+import struct
+import zlib
 from dataclasses import asdict
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from isal import isal_zlib
 
 from engine.params import PanoramaParams
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_UP = 2  # PNG specification, section 9.2: each byte less the one above it
 
 
 def encode_png(pixels: np.ndarray, params: PanoramaParams, *, model: str, revision: str) -> bytes:
@@ -17,13 +21,40 @@ def encode_png(pixels: np.ndarray, params: PanoramaParams, *, model: str, revisi
 
     `parameters` is what AUTOMATIC1111's web UI writes and many viewers read; `recipe` is JSON with everything that
     determines the picture: the parameters, the model and its revision.
+
+    One filter for all rows and ISA-L's fastest useful level take a tenth of the time of Pillow's fastest, at the same
+    size: the model waits for this.
     """
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt("parameters", a1111_parameters(params, model))
-    chunks.add_itxt("recipe", json.dumps({**asdict(params), "model": model, "model_revision": revision}))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=chunks, compress_level=1)
-    return buffer.getvalue()
+    recipe = json.dumps({**asdict(params), "model": model, "model_revision": revision})
+    return b"".join(
+        (
+            _SIGNATURE,
+            _chunk(b"IHDR", struct.pack(">2I5B", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 0)),  # 8-bit RGB
+            _text_chunk("parameters", a1111_parameters(params, model)),
+            _text_chunk("recipe", recipe),
+            _chunk(b"IDAT", isal_zlib.compress(_filtered(pixels), 1)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
+def _filtered(pixels: np.ndarray) -> np.ndarray:
+    """Rows of (height, 1 + 3 * width) bytes: the filter's number, then the differences to the row above."""
+    rows = pixels.reshape(pixels.shape[0], -1)
+    filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # uint8 wraps, as the specification wants
+    return filtered
+
+
+def _text_chunk(keyword: str, text: str) -> bytes:
+    """International text, not compressed, of no language: UTF-8."""
+    return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode())
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
 def a1111_parameters(params: PanoramaParams, model: str) -> str:

@@ -1,0 +1,69 @@
+"""A model loaded and painting: what it refuses, that a seed is one picture, that a step can end it, that it wraps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.catalog import find_model
+from engine.circular import circular_decoder
+from engine.errors import BadPicture, Interrupted, ModelError
+from engine.loading import load_model
+from engine.paint import paint, to_pixels
+from engine.params import PanoramaParams
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
+def test_a_folder_that_is_no_stable_diffusion_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ModelError, match="FluxPipeline"):
+        load_model(find_model(str(tmp_path)), device="cpu")
+
+
+def test_a_seed_is_one_picture_and_other_seeds_are_others(tiny_model: Path) -> None:
+    model = load_model(find_model(str(tiny_model)), device="cpu")
+
+    def pixels(seed: int) -> bytes:
+        params = PanoramaParams(prompt="a", width=192, height=128, num_inference_steps=2, seed=seed)
+        return paint(model, params).pixels.tobytes()
+
+    assert pixels(1) == pixels(1)
+    assert pixels(1) != pixels(2)
+
+
+def test_a_step_callback_can_end_the_painting(tiny_model: Path) -> None:
+    model = load_model(find_model(str(tiny_model)), device="cpu")
+    seen: list[int] = []
+
+    def on_step(step: int, total: int, _canvas: torch.Tensor) -> None:
+        seen.append(step)
+        if step == 2:
+            raise Interrupted("enough")
+
+    params = PanoramaParams(prompt="a", width=128, height=128, num_inference_steps=5)
+    with pytest.raises(Interrupted):
+        paint(model, params, on_step=on_step)
+    assert seen == [1, 2]
+
+
+def test_a_circular_decode_rolls_with_its_latents_and_a_plain_one_does_not(tiny_model: Path) -> None:
+    vae = load_model(find_model(str(tiny_model)), device="cpu").vae
+    latents = torch.randn(1, 4, 16, 40)
+    with torch.inference_mode():
+        wrapped = circular_decoder(vae.decoder)
+        picture, rolled = wrapped(latents), wrapped(latents.roll(13, -1))
+        plain, plain_rolled = vae.decoder(latents), vae.decoder(latents.roll(13, -1))
+    assert float((rolled - picture.roll(13 * 8, -1)).abs().max()) < 1e-4
+    assert float((plain_rolled - plain.roll(13 * 8, -1)).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+def test_what_is_no_picture_is_never_handed_out(value: float) -> None:
+    with pytest.raises(BadPicture):
+        to_pixels(torch.full((1, 3, 16, 16), value))
