@@ -13,7 +13,7 @@ EXTRAS ?= service,worker
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-SOURCES := engine jobs panoramas service tests training worker
+SOURCES := benchmarks engine jobs panoramas service tests training worker
 
 .PHONY: demo serve test check format openapi setup setup-dev clean
 

@@ -20,22 +20,21 @@ class Data:
     latents: Tensor
     scenes: list[Scene]
 
-    def batch(self, count: int, rng: random.Random) -> tuple[Tensor, list[str]]:
-        """`count` crops (count, 6, 64, 64) fp32 and their captions."""
+    def batch(self, count: int, rng: random.Random, width: int = config.VIEW) -> tuple[Tensor, list[str]]:
+        """`count` crops (count, 6, 64, width) fp32 and their captions."""
         crops, captions = [], []
         for _ in range(count):
             index, mirrored = rng.randrange(len(self.scenes)), rng.random() < 0.5
-            left = rng.randint(0, self.latents.shape[-1] - config.VIEW)
-            crops.append(self.latents[index, int(mirrored), :, :, left : left + config.VIEW].float())
-            captions.append("" if rng.random() < EMPTY else self._caption(index, mirrored, left, rng))
+            left = rng.randint(0, self.latents.shape[-1] - width)
+            crops.append(self.latents[index, int(mirrored), :, :, left : left + width].float())
+            captions.append("" if rng.random() < EMPTY else self._caption(index, mirrored, left, width, rng))
         return torch.stack(crops), captions
 
-    def _caption(self, index: int, mirrored: bool, left: int, rng: random.Random) -> str:
-        scene, width = self.scenes[index], config.VIEW * config.FACTOR
-        start = left * config.FACTOR
+    def _caption(self, index: int, mirrored: bool, left: int, width: int, rng: random.Random) -> str:
+        scene, start, wide = self.scenes[index], left * config.FACTOR, width * config.FACTOR
         if mirrored:
-            start = config.WIDTH - start - width
-        return caption(scene, lights(scene, start, width, config.WIDTH), rng)
+            start = config.WIDTH - start - wide
+        return caption(scene, lights(scene, start, wide, config.WIDTH), rng)
 
 
 def timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:

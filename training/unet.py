@@ -19,6 +19,7 @@ SAVE_MINUTES = 3.0
 RATE, ADAM_RATE = 0.01, 2e-3
 ADAM = ("conv_in", "conv_out", "embedding", "conv_norm_out")  # what AdamW trains; Muon trains the other matrices
 HELD_OUT_BATCH = 96
+HALF_WIDTH_UNTIL = 0.75  # part of the training
 
 
 @dataclass
@@ -109,15 +110,20 @@ def rate(done: float, step: int) -> float:
     return min(1.0, (step + 1) / 100) * min(1.0, (1.02 - done) / 0.6)
 
 
-def one_step(run: Run, data: Data, scheduler: DDIMScheduler, device: str, factor: float) -> float:
-    """One update; the step's number alone decides its batch, so that a resumed run sees other batches."""
+def one_step(run: Run, data: Data, scheduler: DDIMScheduler, device: str, done: float) -> float:
+    """One update; the step's number alone decides its batch, so that a resumed run sees other batches.
+
+    `done` is the part of the training that is over. Most of it sees views of half the width, which cost half: a scene
+    is the same everywhere along the horizon.
+    """
     generator = torch.Generator().manual_seed(config.SEED + run.step)
-    samples, captions = data.batch(BATCH, random.Random(config.SEED + run.step))
+    width = config.VIEW if done > HALF_WIDTH_UNTIL else config.VIEW // 2
+    samples, captions = data.batch(BATCH, random.Random(config.SEED + run.step), width)
     noise = torch.randn(samples.shape, generator=generator)
     steps = timesteps(BATCH, scheduler.config.num_train_timesteps, generator)
     mine = slice(parallel.rank(), None, parallel.world())
     inputs = (tensor[mine].to(device) for tensor in (encode(run, captions), samples, noise, steps))
-    optim.set_rate(run.optimisers, factor)
+    optim.set_rate(run.optimisers, rate(done, run.step))
     value = loss(run.model, *inputs, scheduler)
     value.backward()
     parallel.average_gradients(run.model.parameters())
@@ -148,8 +154,7 @@ def _train(settings: config.Settings) -> None:
     losses: list[float] = []
     last, saved = time.time(), run.minutes
     while run.minutes < settings.unet_minutes:
-        factor = rate(run.minutes / settings.unet_minutes, run.step)
-        losses.append(one_step(run, data, scheduler, settings.device, factor))
+        losses.append(one_step(run, data, scheduler, settings.device, run.minutes / settings.unet_minutes))
         run.minutes = parallel.first(run.minutes + min(0.2, (time.time() - last) / 60))  # a pause does not count
         last = time.time()
         if parallel.rank() == 0 and run.step % EVERY == 0:
