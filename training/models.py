@@ -8,7 +8,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from . import config
 
 TEXT_WIDTH = 128
-CHANNELS = (24, 40, 80, 128)  # at 64x64, 32x32, 16x16 and 8x8 latents
+CHANNELS = (32, 64, 128, 192)  # at 64x64, 32x32, 16x16 and 8x8 latents
 LAYERS = (0, 1, 1, 1)  # residual blocks a level on the way down, and one more on the way up
 
 

@@ -77,10 +77,11 @@ def loss(
     model: nn.ModuleDict, tokens: Tensor, samples: Tensor, noise: Tensor, steps: Tensor, scheduler: DDIMScheduler
 ) -> Tensor:
     """Mean squared error of v for samples (n, 6, 64, 64), tokens (n, 77) and timesteps (n,)."""
-    states = model["text"](tokens)[0]
     noised = scheduler.add_noise(samples, noise, steps)
-    output = model["unet"](noised, steps, encoder_hidden_states=states, return_dict=False)[0]
-    return (output - scheduler.get_velocity(samples, noise, steps)).square().mean()
+    with torch.autocast(samples.device.type, torch.bfloat16):
+        states = model["text"](tokens)[0]
+        output = model["unet"](noised, steps, encoder_hidden_states=states, return_dict=False)[0]
+    return (output.float() - scheduler.get_velocity(samples, noise, steps)).square().mean()
 
 
 def encode(run: Run, captions: list[str]) -> Tensor:

@@ -149,7 +149,9 @@ class Run:
     def update(self, latents: Tensor, images: Tensor, factor: float) -> float:
         """One step; `factor` scales the learning rate. The loss."""
         optim.set_rate(self.optimisers, factor)
-        value = loss(self.vae.decoder(latents), images)
+        with torch.autocast(latents.device.type, torch.bfloat16):
+            decoded = self.vae.decoder(latents)
+        value = loss(decoded.float(), images)
         value.backward()
         for optimiser in self.optimisers:
             optimiser.step()
