@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 
 # A preference is a token with an optional value, and parameters behind semicolons that `wait` has none of.
 _WAIT = re.compile(r'^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?$', re.IGNORECASE)
@@ -20,15 +20,16 @@ def wait_seconds(prefer: str, most: int) -> int | None:
 
 
 def _prefer(
-    prefer: Annotated[
-        list[str] | None,
+    request: Request,
+    prefer: Annotated[  # described as one header, which is all that generated clients can send
+        str | None,
         Header(
             description="`wait=N` holds the answer until the job has ended, for at most N seconds (RFC 7240)",
             examples=["wait=10"],
         ),
     ] = None,
 ) -> str:
-    return ",".join(prefer or [])
+    return ",".join(request.headers.getlist("prefer"))
 
 
 Prefer = Annotated[str, Depends(_prefer)]

@@ -22,7 +22,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """A Python client written by openapi-python-client, which has seen the description and nothing else."""
     folder = tmp_path_factory.mktemp("generated")
     config = folder / "config.yaml"
-    config.write_text("content_type_overrides: {image/png: application/octet-stream}\npost_hooks: []\n")
+    config.write_text(
+        "content_type_overrides: {image/png: application/octet-stream, image/jpeg: application/octet-stream}\n"
+        "post_hooks: []\n"
+    )
     generator = [str(Path(sys.executable).with_name("openapi-python-client")), "generate", "--meta", "none"]
     done = subprocess.run(
         [
