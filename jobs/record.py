@@ -79,7 +79,9 @@ def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
     """Parse a record. Fields that this version does not know are left alone, so that versions can run side by side."""
     values: dict[str, Any] = {name: json.loads(fields[name]) for name in _JSON if name in fields}
     values.update({name: int(fields[name]) for name in _INTEGERS if name in fields})
-    for name in ("phase", "revision", "owner", "priority", "batch", "fingerprint"):
+    if fields.get("priority") == "batch":  # any other is of a later version, and waits with the interactive ones
+        values["priority"] = "batch"
+    for name in ("phase", "revision", "owner", "batch", "fingerprint"):
         if name in fields:
             values[name] = fields[name]
     values.update({name: name in fields for name in ("cancel", "deleted")})

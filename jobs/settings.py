@@ -63,9 +63,17 @@ class Settings(BaseSettings):
         300.0, gt=0, description="Seconds without a step after which a model process is replaced"
     )
     load_timeout: float = Field(
-        1800.0, gt=0, description="Seconds after which a model process that has not loaded its first model is replaced"
+        1800.0, gt=0, description="Seconds after which a model process that has not loaded its model is replaced"
     )
     job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
+    store_timeout: float = Field(
+        60.0, ge=0, description="Seconds for which storing a picture is tried again before the job is put back"
+    )
+    min_free_mb: int = Field(
+        200,
+        ge=0,
+        description="Free space in MiB on the disk of a local image store, below which a submit is answered 507",
+    )
     drain_seconds: float = Field(
         60.0, ge=0, description="Grace on SIGTERM: a job that is not done by then goes back into the queue"
     )

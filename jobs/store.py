@@ -33,6 +33,10 @@ class StoreError(Exception):
     """The store cannot be reached, is full, or does not hold what it should."""
 
 
+class StoreFull(StoreError):
+    """Too little space is left for the images of further jobs."""
+
+
 class ImageMissing(StoreError):
     """There is no image under that name."""
 
@@ -61,9 +65,10 @@ class ImageFile:
 
 
 class ImageStore:
-    """PNGs under `{job}/{token}.png`."""
+    """PNGs under `{job}/{token}.png`. `min_free_bytes`: what a local disk keeps free of the images of new jobs."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, min_free_bytes: int = 0) -> None:
+        self._min_free_bytes = min_free_bytes
         parts = urlsplit(url)
         self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
         self._store: ObjectStore
@@ -158,6 +163,21 @@ class ImageStore:
                 if time.time() - path.stat().st_mtime >= seconds:
                     path.unlink()
                     path.parent.rmdir()
+
+    def check_room(self) -> None:
+        """Fails where another job's image may not fit any more. A cloud's stores have no end.
+
+        Raises:
+            StoreFull, StoreError
+        """
+        if self._folder is None or not self._min_free_bytes:
+            return
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise StoreError(f"the image store cannot be read: {error}") from error
+        if free < self._min_free_bytes:
+            raise StoreFull(f"{free >> 20} MiB are left on the disk of the image store")
 
     async def check(self) -> None:
         """Fails where the store is unusable.

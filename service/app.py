@@ -46,7 +46,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             settings=settings,
             catalog=settings.catalog,
             board=board,
-            store=ImageStore(settings.image_url),
+            store=ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20),
             listing=JobListing(redis),
             hub=hub,
         )

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from engine.errors import ParamsError
 from jobs.board import QueueFull
 from jobs.idempotency import KeyReused
-from jobs.store import StoreError
+from jobs.store import StoreError, StoreFull
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,14 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
                 507,
                 "queue-storage-full",
                 "The queue's storage is full",
+                "Nothing was accepted; try again later.",
+                headers={"Retry-After": "30"},
+            )
+        case StoreFull():
+            return ProblemError(
+                507,
+                "image-store-full",
+                "The image store is full",
                 "Nothing was accepted; try again later.",
                 headers={"Retry-After": "30"},
             )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from engine.catalog import ModelSpec
 from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, PanoramaParams
 from jobs.board import JobView
-from jobs.record import State
+from jobs.record import Priority, State
 
 ID_PATTERN = "^[0-9a-f]{32}$"
 
@@ -46,10 +46,19 @@ class PanoramaRequest(BaseModel):
     view_stride: int | None = Field(None, ge=1, description="Latent cells between views; null: the model's default")
     view_weights: Literal[VIEW_WEIGHTS] = Field("uniform", description="How overlapping views are averaged")  # type: ignore[valid-type]
     preset: None = Field(None, description="Reserved: this version has no presets, so only null is accepted")
+    priority: Priority = Field(
+        "interactive",
+        description="`batch` is for work that nobody waits for: where both wait, four interactive jobs go before one",
+    )
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
         default_factory=dict, description="Yours: returned with the job, never interpreted"
     )
     webhook_url: None = Field(None, description="Reserved: this version calls no webhooks, so only null is accepted")
+
+    def asked_for(self) -> dict[str, Any]:
+        """What a repeated submit is compared by. A field left out and its default are the same, whatever fields a later
+        version adds."""
+        return self.model_dump(exclude_defaults=True)
 
     def resolve(self, spec: ModelSpec) -> PanoramaParams:
         """Every default filled in, the seed drawn.
@@ -57,7 +66,7 @@ class PanoramaRequest(BaseModel):
         Raises:
             ParamsError: for what the model cannot paint.
         """
-        own = self.model_dump(exclude={"model", "preset", "metadata", "webhook_url"}, exclude_none=True)
+        own = self.model_dump(exclude={"model", "preset", "priority", "metadata", "webhook_url"}, exclude_none=True)
         defaults = {
             name: getattr(spec, name) for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")
         }
@@ -130,6 +139,7 @@ class Job(BaseModel):
 
     id: str = Field(pattern=ID_PATTERN)
     state: State
+    priority: Priority
     progress: Progress
     queue_position: int | None = Field(description="Jobs before this one; null once it runs")
     eta_seconds: float | None = Field(description="Estimated seconds to the end; null where nothing is known")
@@ -189,6 +199,7 @@ def job_out(view: JobView) -> Job:
     return Job(
         id=record.id,
         state=record.state,
+        priority=record.priority,
         progress=Progress(
             step=record.step,
             total_steps=total,

@@ -29,6 +29,8 @@ _TITLES = {
     "out-of-memory": "The picture does not fit into the device's memory",
     "internal-error": "The worker met an unexpected error",
     "model-process-died": "The model process died",
+    "device-error": "The device failed",
+    "load-timeout": "The model did not load in time",
     "step-timeout": "The model process stopped making progress",
     "job-timeout": "The job took longer than the server allows",
     "store-failed": "The picture could not be stored",
@@ -43,19 +45,20 @@ def fault(reason: str, detail: str) -> Fault:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: without a sign from the model process, for painting a job, for a step of a worker whose grace is over,
-    for tries to store a picture, and between tries to reach Redis or the store."""
+    """Seconds: for loading a model, without a sign from the model process, for painting a job, for tries to store a
+    picture, for a step of a worker whose grace is over, and between tries to reach Redis or the store."""
 
+    load_timeout: float
     step_timeout: float
     job_timeout: float
+    store_timeout: float
     stop_seconds: float = 5.0
-    store_seconds: float = 60.0
     retry_seconds: float = 1.0
 
     @property
     def longest(self) -> float:
         """Seconds after which an attempt must be over, were Redis there all the time."""
-        return self.job_timeout + self.store_seconds + 120
+        return self.job_timeout + self.store_timeout + 120
 
 
 class Attempts:
@@ -108,17 +111,19 @@ class Attempts:
         self._child.ensure_started()
         self._child.send("paint", input=record.input)
         begun = heard = time.monotonic()
+        loading = False  # a model other than the first
         told: float | None = None  # when the model process was told to stop
         while True:
             message = self._child.next_message(_POLL_SECONDS)
             now = time.monotonic()
             if message is not None:
                 heard = now
+                loading = message.get("phase") == "loading"
                 if self._take(record, watch, message):
                     return
-            if now - heard > limits.step_timeout:
+            if silence := self._broken_silence(now - heard, loading=loading):
                 self._child.kill()
-                self._put_back(record, fault("step-timeout", f"no step within {limits.step_timeout:g} s"))
+                self._put_back(record, silence)
                 return
             if now - begun > limits.job_timeout:
                 self._child.kill()
@@ -131,6 +136,15 @@ class Attempts:
                 self._child.kill()  # a step that takes longer than a leaving worker may wait
                 self._let_go(record, watch)
                 return
+
+    def _broken_silence(self, seconds: float, *, loading: bool) -> Fault | None:
+        """The fault of a model process that has said nothing for longer than it may, or None."""
+        limits = self._limits
+        if loading or not self._child.loaded:
+            late = seconds > limits.load_timeout
+            return fault("load-timeout", f"not loaded within {limits.load_timeout:g} s") if late else None
+        late = seconds > limits.step_timeout
+        return fault("step-timeout", f"no step within {limits.step_timeout:g} s") if late else None
 
     def _take(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> bool:
         """Act on one message of the model process; True when the job has ended."""
@@ -202,7 +216,7 @@ class Attempts:
 
         None when the job was let go instead.
         """
-        give_up = time.monotonic() + self._limits.store_seconds
+        give_up = time.monotonic() + self._limits.store_timeout
         while True:
             try:
                 return self._store.put(record.id, record.token, png)

@@ -49,6 +49,11 @@ class ModelProcess:
         return self._process.pid if self._process else None
 
     @property
+    def loaded(self) -> bool:
+        """Whether the process has said that its first model is loaded."""
+        return self._ready
+
+    @property
     def age(self) -> float:
         """Seconds since the process was started."""
         return time.monotonic() - self._started_at
@@ -85,10 +90,8 @@ class ModelProcess:
         """
         deadline = time.monotonic() + seconds
         while not self._ready:
-            message = self.next_message(max(deadline - time.monotonic(), 0))
-            if message is None:
+            if self.next_message(max(deadline - time.monotonic(), 0)) is None:
                 return False
-            self._ready = message["kind"] == "ready"
         return True
 
     def send(self, kind: str, **fields: Any) -> None:
@@ -112,6 +115,7 @@ class ModelProcess:
         if message is None:
             self._inbox.put(None)
             raise ChildDied(self._how_it_ended())
+        self._ready = self._ready or message["kind"] == "ready"
         return message
 
     def kill(self) -> None:

@@ -43,7 +43,12 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     claims = JobClaims(_client(redis_url), name, settings.terms)
     store = ImageStore(settings.image_url)
     child = ModelProcess()
-    limits = Limits(step_timeout=settings.step_timeout, job_timeout=settings.job_timeout)
+    limits = Limits(
+        load_timeout=settings.load_timeout,
+        step_timeout=settings.step_timeout,
+        job_timeout=settings.job_timeout,
+        store_timeout=settings.store_timeout,
+    )
     pulse = Pulse(claims, longest=limits.longest)
     attempts = Attempts(claims, store, child, pulse, limits, stopping)
     child.ensure_started()

@@ -78,6 +78,8 @@ def _serve(
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         send(connection, "failed", reason="out-of-memory", detail=str(error), final=False)
+    except torch.AcceleratorError as error:  # what every later call of this process would meet as well
+        send(connection, "failed", reason="device-error", detail=str(error).splitlines()[0], final=False)
     except (EOFError, BrokenPipeError, ConnectionError):
         raise
     except Exception as error:  # a fault of ours or of the device: told in full here, in brief to the user

@@ -60,9 +60,14 @@ async def submit_panorama(
     `Idempotency-Replayed: true`; another body under the same key is refused (422).
     """
     name, params = resolve(services, body)
-    idempotency = Idempotency.of(idempotency_key, body.model_dump()) if idempotency_key else None
+    idempotency = Idempotency.of(idempotency_key, body.asked_for()) if idempotency_key else None
     view = await services.board.submit(
-        uuid.uuid4().hex, {**asdict(params), "model": name}, body.metadata, owner=caller.owner, idempotency=idempotency
+        uuid.uuid4().hex,
+        {**asdict(params), "model": name},
+        body.metadata,
+        owner=caller.owner,
+        priority=body.priority,
+        idempotency=idempotency,
     )
     headers = {"Location": f"/jobs/{view.record.id}"}
     if view.replayed:
@@ -81,7 +86,9 @@ def resolve(services: Services, body: PanoramaRequest) -> tuple[str, PanoramaPar
 
     Raises:
         ProblemError, ParamsError: naming each field at fault.
+        StoreFull: whatever was asked for.
     """
+    services.store.check_room()
     name = body.model or next(iter(services.catalog))
     if name not in services.catalog:
         known = ", ".join(services.catalog)
