@@ -20,6 +20,7 @@ from service import problems
 from service.body_limit import BodyLimit
 from service.dependencies import Services
 from service.hub import Hub
+from service.pictures import Pictures
 from service.routes import router
 
 DESCRIPTION = """\
@@ -42,11 +43,13 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         )
         board = JobBoard(redis, retention_seconds=settings.result_ttl, max_queued=settings.max_queued)
         hub = Hub(EventLog(redis), board)
+        store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
         app.state.services = Services(
             settings=settings,
             catalog=settings.catalog,
             board=board,
-            store=ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20),
+            store=store,
+            pictures=Pictures(store),
             listing=JobListing(redis),
             hub=hub,
         )

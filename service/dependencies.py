@@ -13,6 +13,7 @@ from jobs.listing import JobListing
 from jobs.settings import Settings
 from jobs.store import ImageStore
 from service.hub import Hub
+from service.pictures import Pictures
 from service.problems import ProblemError
 from service.schemas import ID_PATTERN
 
@@ -25,6 +26,7 @@ class Services:
     catalog: dict[str, ModelSpec]
     board: JobBoard
     store: ImageStore
+    pictures: Pictures
     listing: JobListing
     hub: Hub
 

@@ -220,7 +220,10 @@ def job_out(view: JobView) -> Job:
         notices=[Notice(**notice) for notice in record.notices],
         model=JobModel(name=record.input["model"], revision=record.revision) if record.input else None,
         metadata=record.metadata,
-        links={"self": path, **{name: f"{path}/{name}" for name in ("image", "events", "preview", "cancel")}},
+        links={
+            "self": path,
+            **{name: f"{path}/{name}" for name in ("image", "thumbnail", "events", "preview", "cancel")},
+        },
     )
 
 

@@ -23,8 +23,9 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     folder = tmp_path_factory.mktemp("generated")
     config = folder / "config.yaml"
     config.write_text(
-        "content_type_overrides: {image/png: application/octet-stream, image/jpeg: application/octet-stream}\n"
-        "post_hooks: []\n"
+        "content_type_overrides:\n"
+        + "".join(f"  image/{kind}: application/octet-stream\n" for kind in ("png", "jpeg", "webp", "avif"))
+        + "post_hooks: []\n"
     )
     generator = [str(Path(sys.executable).with_name("openapi-python-client")), "generate", "--meta", "none"]
     done = subprocess.run(
