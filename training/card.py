@@ -31,7 +31,7 @@ service can be tried and tested end to end without downloading gigabytes. It is 
   captions are composed from the same attributes. There is no foreign picture and no foreign text in it.
 - **Decoder**: {vae_steps} steps in {vae_minutes:.0f} minutes, {psnr:.1f} dB PSNR on held-out crops, with the training
   noise on the latents.
-- **UNet and text encoder**: {steps} steps of batch 16 in {minutes:.0f} minutes on {machine}; captions dropped in 10 %.
+- **UNet and text encoder**: {steps} steps of batch 24 in {minutes:.0f} minutes on {machine}; captions dropped in 10 %.
   Held-out mean squared error of v: {curve}.
 - **Again**: `python -m training` repeats it with a fixed seed and resumes where it was stopped.
 

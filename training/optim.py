@@ -25,11 +25,12 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     wide = x.shape[0] <= x.shape[1]
     x = x if wide else x.T
     gram, product = x @ x.T, None
-    for _ in range(steps):
-        factor = b * gram + c * gram @ gram
+    for step in range(steps):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal().add_(a)
         product = factor if product is None else factor @ product
-        gram = factor @ gram @ factor
+        if step < steps - 1:
+            gram = factor @ gram @ factor
     x = product @ x
     return x if wide else x.T
 

@@ -13,7 +13,7 @@ from . import config, latents, models, optim, parallel, tokenizer
 from .data import Data, timesteps
 
 CHECKPOINT = config.RUNS / "unet.pt"
-BATCH = 16
+BATCH = 24
 EVERY = 100  # steps between two lines of the curve
 SAVE_MINUTES = 3.0
 RATE, ADAM_RATE = 0.01, 2e-3
