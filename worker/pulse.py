@@ -37,17 +37,17 @@ class Watch:
 
 
 class Pulse(threading.Thread):
-    """Beats every `interval` seconds until stopped. Redis may come and go meanwhile.
+    """Beats every second, or five times a lease where that is short, until stopped. Redis may come and go meanwhile.
 
     An attempt that is not over after `longest` seconds hangs in a way that nothing else noticed: its lease, and the
     worker's own sign of life, are renewed no more, so that the job goes on elsewhere.
     """
 
-    def __init__(self, claims: JobClaims, *, longest: float, interval: float = 1.0) -> None:
+    def __init__(self, claims: JobClaims, *, longest: float) -> None:
         super().__init__(name="pulse", daemon=True)
         self._claims = claims
         self._longest = longest
-        self._interval = interval
+        self._interval = min(1.0, claims.terms.lease_seconds / 5)
         self._beaten_at = time.monotonic()
         self._unbroken_since: float | None = None
         self._watch: Watch | None = None

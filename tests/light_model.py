@@ -1,0 +1,56 @@
+"""`python -m tests.light_model FD`: a model process without a model, for faults of the worker around it.
+
+It speaks the worker's protocol over the same pipe and starts at once, where a real one imports torch for seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from PIL import Image
+
+from worker.messages import receive, send
+
+STEP_SECONDS = "LIGHT_STEP_SECONDS"
+
+
+def main() -> None:
+    connection = Connection(int(sys.argv[1]))
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    try:
+        send(connection, "ready")
+        while True:
+            message = receive(connection)
+            if message["kind"] == "paint":
+                _paint(connection, message["input"])
+    except (EOFError, OSError):
+        pass
+
+
+def _paint(connection: Connection, wanted: dict[str, Any]) -> None:
+    steps = wanted["num_inference_steps"]
+    send(connection, "phase", phase="denoising")
+    for step in range(1, steps + 1):
+        time.sleep(float(os.environ.get(STEP_SECONDS, "0.02")))
+        send(connection, "step", step=step, total_steps=steps)
+        if connection.poll(0) and receive(connection)["kind"] == "stop":
+            send(connection, "interrupted")
+            return
+    size = wanted["width"], wanted["height"]
+    send(connection, "done", timings={}, notices=[], revision="light", width=size[0], height=size[1])
+    buffer = io.BytesIO()
+    colour = hashlib.sha256(repr(sorted(wanted.items())).encode()).digest()[:3]  # the same input, the same picture
+    Image.new("RGB", size, tuple(colour)).save(buffer, "PNG")
+    connection.send_bytes(buffer.getvalue())
+
+
+if __name__ == "__main__":
+    main()
