@@ -25,11 +25,12 @@ from jobs.scripts import SHARE, source
 
 
 class QueueFull(Exception):
-    """As many jobs wait as the server lets wait; nothing was accepted."""
+    """As many jobs wait as the server lets wait, or (`own`) lets this owner have; nothing was accepted."""
 
-    def __init__(self, retry_after: float) -> None:
+    def __init__(self, retry_after: float, *, own: bool = False) -> None:
         super().__init__("the queue is full")
         self.retry_after = retry_after
+        self.own = own
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,13 @@ class JobView:
 class JobBoard:
     """Jobs as clients see them, on an asynchronous Redis client with `decode_responses=True`."""
 
-    def __init__(self, redis: Redis, *, retention_seconds: int, max_queued: int) -> None:
+    def __init__(
+        self, redis: Redis, *, retention_seconds: int, max_queued: int, max_queued_per_owner: int | None = None
+    ) -> None:
         self._redis = redis
         self._retention_ms = retention_seconds * 1000
         self._max_queued = max_queued
+        self._max_own = max_queued_per_owner or max_queued
         self._submit = redis.register_script(source("submit"))
         self._cancel = redis.register_script(source("cancel"))
         self._delete = redis.register_script(source("delete"))
@@ -78,10 +82,10 @@ class JobBoard:
             record["fingerprint"] = idempotency.fingerprint
         outcome, told = await self._submit(
             keys=[idempotency.redis_key(owner)] if idempotency else [],
-            args=[envelope(), job_id, self._max_queued, priority, owner, *pairs(record)],
+            args=[envelope(), job_id, self._max_queued, self._max_own, priority, owner, "", *pairs(record)],
         )
-        if outcome == "full":
-            raise QueueFull(retry_after=await self._pace_seconds())
+        if outcome in ("full", "own-full"):
+            raise QueueFull(retry_after=await self._pace_seconds(), own=outcome == "own-full")
         if outcome == "replayed" and idempotency:
             return await self._replay(told, idempotency)
         # "exists" is redis-py's own retry of a call whose answer was lost: ids are random, so the job is this one.

@@ -19,6 +19,7 @@ panoramas:idempotency:{digest}      id of the job that an owner's Idempotency-Ke
 panoramas:batch:{id}    hash        a batch: its owner, when it came, how many items were refused
 panoramas:batch-jobs:{id}           sorted set  a batch's jobs, as an owner's
 panoramas:tally         hash        jobs that ever ended, by state
+panoramas:requests:{owner}          string      requests of an owner in the present minute
 rq:queue:panoramas      list        RQ's own: a short window of job ids (see `jobs.envelope`)
 ```
 Times are milliseconds since the epoch on Redis's clock, so that no two machines' clocks are ever compared.
@@ -53,6 +54,7 @@ IDEMPOTENCY = PREFIX + "idempotency:"
 BATCH = PREFIX + "batch:"
 BATCH_JOBS = PREFIX + "batch-jobs:"
 TALLY = PREFIX + "tally"
+REQUESTS = PREFIX + "requests:"
 
 RQ_LIST = Queue.redis_queue_namespace_prefix + QUEUE
 RQ_INTERMEDIATE = IntermediateQueue.get_intermediate_queue_key(RQ_LIST)
@@ -90,6 +92,11 @@ def index(owner: str, state: str | None = None) -> str:
 def idempotency(owner: str, key: str) -> str:
     """Key under which an owner's Idempotency-Key is remembered: a digest, for a client chooses its length and bytes."""
     return IDEMPOTENCY + hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
+
+
+def requests(owner: str) -> str:
+    """Key of an owner's count of requests."""
+    return REQUESTS + owner
 
 
 def batch(batch_id: str) -> str:

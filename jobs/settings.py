@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -12,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from engine.catalog import ModelSpec, parse_models
 from engine.errors import ModelError
 from jobs.claims import Terms
+
+_API_KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9A-Fa-f]{64})")
 
 
 class Settings(BaseSettings):
@@ -36,6 +40,17 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
+    api_keys: str = Field(
+        "",
+        description="Who may ask: name:sha256-of-the-key, separated by commas; a name may have several keys. Empty:"
+        " everybody, as one owner",
+    )
+    allow_anonymous: bool = Field(
+        False, description="Listen beyond this machine without API keys, where something else keeps strangers out"
+    )
+    rate_limit: int = Field(
+        0, ge=0, description="Requests a minute of each API key (without keys: of all together); 0 is no limit"
+    )
     models: str = Field(
         "demo",
         description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1), name=folder, name=owner/repo@revision,"
@@ -53,8 +68,14 @@ class Settings(BaseSettings):
     max_width: int = Field(8192, ge=64, description="Widest canvas accepted, in pixels")
     max_height: int = Field(2048, ge=64, description="Highest canvas accepted, in pixels")
     max_steps: int = Field(200, ge=1, le=1000, description="Most denoising steps accepted")
+    max_pixel_steps: int = Field(
+        8192 * 2048 * 50, ge=1, description="Most of width x height x num_inference_steps accepted"
+    )
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="Largest request body accepted")
     max_queued: int = Field(50_000, ge=1, description="Most jobs that may wait; beyond it a submit is answered 429")
+    max_queued_per_key: int | None = Field(
+        None, ge=1, description="Most jobs of one API key that may wait; unset, only the limit of all holds"
+    )
     max_wait: int = Field(60, ge=0, description="Most seconds that `Prefer: wait` holds an answer")
     result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
     max_attempts: int = Field(3, ge=1, description="Times a job is begun before it fails because its worker died")
@@ -79,6 +100,12 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
 
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_digests(cls, text: str) -> str:
+        parse_api_keys(text)
+        return text
+
     @field_validator("models")
     @classmethod
     def _models_are_known(cls, text: str) -> str:
@@ -98,6 +125,24 @@ class Settings(BaseSettings):
         return {default: models[default], **models}
 
     @property
+    def owners(self) -> dict[str, str]:
+        """Owners by the SHA-256 of their keys."""
+        return parse_api_keys(self.api_keys)
+
+    def check_exposure(self) -> None:
+        """Refuse to serve strangers by accident.
+
+        Raises:
+            ValueError: when the API would be open to a network.
+        """
+        if self.api_keys or self.allow_anonymous or _is_loopback(self.host):
+            return
+        raise ValueError(
+            f"PANORAMAS_HOST: {self.host} is reached from other machines, and without PANORAMAS_API_KEYS anybody there"
+            " may use the service. Set keys, or PANORAMAS_ALLOW_ANONYMOUS=true where something else keeps strangers out"
+        )
+
+    @property
     def image_url(self) -> str:
         """URL of the image store."""
         return self.store_url or (self.data_dir.resolve() / "images").as_uri()
@@ -108,6 +153,30 @@ class Settings(BaseSettings):
         return Terms(
             lease_seconds=self.lease_seconds, max_attempts=self.max_attempts, retention_seconds=self.result_ttl
         )
+
+
+def parse_api_keys(text: str) -> dict[str, str]:
+    """`name:sha256,name:sha256` as owners by digest.
+
+    Raises:
+        ValueError: without repeating what was given, which may be a key by mistake.
+    """
+    owners = {}
+    for number, item in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
+        found = _API_KEY.fullmatch(item)
+        if not found:
+            raise ValueError(
+                f"entry {number} is not name:sha256: a name of letters, digits, . _ -, and 64 hexadecimal digits"
+            )
+        owners[found["digest"].lower()] = found["name"]
+    return owners
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def table() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def up(
     _need("fastapi", "torch")
     from panoramas.local import LocalService, LocalServiceError
 
-    service = LocalService(_settings(host=host, port=port, data_dir=data_dir))
+    service = LocalService(_served(_settings(host=host, port=port, data_dir=data_dir)))
     _log_to_stderr(service.settings.log_level)
     signal.signal(signal.SIGINT, service.interrupt)
     signal.signal(signal.SIGTERM, service.interrupt)
@@ -73,6 +74,8 @@ def api(
     from service.app import create_app
 
     settings = _settings(host=host, port=port)
+    if fd is None:  # else who bound it has looked
+        _served(settings)
     uvicorn.run(
         create_app(settings, _redis_url(settings)),
         host=settings.host,
@@ -153,6 +156,7 @@ def demo(
 
     with tempfile.TemporaryDirectory(prefix="panoramas-") as folder:
         log_file = Path(folder) / "log"
+        os.environ["PANORAMAS_API_KEYS"] = ""  # its one client is this process
         service = LocalService(_settings(host="127.0.0.1", port=0, data_dir=Path(folder) / "data"), log_file)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: through every `finally`
         try:
@@ -218,6 +222,14 @@ def _settings(**overrides: Any) -> Any:
         settings.catalog  # noqa: B018 - a model list that cannot be read is told here, not by a process later
     except ValidationError as error:
         _quit("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
+    except ValueError as error:
+        _quit(str(error))
+    return settings
+
+
+def _served(settings: Any) -> Any:
+    try:
+        settings.check_exposure()
     except ValueError as error:
         _quit(str(error))
     return settings

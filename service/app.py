@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from redis.asyncio import Redis
@@ -14,19 +13,17 @@ from redis.backoff import NoBackoff
 from jobs.board import JobBoard
 from jobs.events import EventLog
 from jobs.listing import JobListing
+from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
 from service import problems
+from service.access import Access
 from service.body_limit import BodyLimit
 from service.dependencies import Services
+from service.description import DESCRIPTION, describe
 from service.hub import Hub
 from service.pictures import Pictures
 from service.routes import router
-
-DESCRIPTION = """\
-Paints panoramas from text with MultiDiffusion. Submit one with `POST /panoramas`, poll `GET /jobs/{id}` until its
-`state` is terminal, then fetch `GET /jobs/{id}/image`. Errors are problem details (RFC 9457).
-"""
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
@@ -41,7 +38,12 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             socket_connect_timeout=2,
             retry=Retry(NoBackoff(), 1),  # once, for a connection that a restart of Redis has closed
         )
-        board = JobBoard(redis, retention_seconds=settings.result_ttl, max_queued=settings.max_queued)
+        board = JobBoard(
+            redis,
+            retention_seconds=settings.result_ttl,
+            max_queued=settings.max_queued,
+            max_queued_per_owner=settings.max_queued_per_key,
+        )
         hub = Hub(EventLog(redis), board)
         store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
         app.state.services = Services(
@@ -52,6 +54,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             pictures=Pictures(store),
             listing=JobListing(redis),
             hub=hub,
+            quota=Quota(redis, settings.rate_limit),
         )
         hub.start()
         yield
@@ -67,21 +70,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     )
     app.include_router(router)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Access, keys=settings.owners)
     problems.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
-
-
-def describe(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI 3.1 of the application, with problems in place of FastAPI's own shape of validation errors."""
-    if not app.openapi_schema:
-        schema = FastAPI.openapi(app)
-        components = schema["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            components.pop(name, None)
-        for model in (problems.Problem, problems.FieldProblem):
-            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            described.pop("$defs", None)
-            components[model.__name__] = described
-        app.openapi_schema = schema
-    return app.openapi_schema

@@ -10,6 +10,7 @@ from fastapi import Depends, Path, Request
 from engine.catalog import ModelSpec
 from jobs.board import JobBoard, JobView
 from jobs.listing import JobListing
+from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
 from service.hub import Hub
@@ -29,13 +30,14 @@ class Services:
     pictures: Pictures
     listing: JobListing
     hub: Hub
+    quota: Quota
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Whose jobs a request may see: the name of its API key, or nobody's in particular where there are no keys."""
 
-    owner: str = ""
+    owner: str
 
 
 def _services(request: Request) -> Services:
@@ -46,8 +48,8 @@ Held = Annotated[Services, Depends(_services)]
 JobId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
 
 
-def _caller() -> Owner:
-    return Owner()
+def _caller(request: Request) -> Owner:
+    return Owner(request.state.owner)  # service.access has put it there
 
 
 Caller = Annotated[Owner, Depends(_caller)]

@@ -91,9 +91,10 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
         case QueueFull():
             return ProblemError(
                 429,
-                "queue-full",
+                "queue-full-for-key" if error.own else "queue-full",
                 "The queue is full",
-                "As many jobs wait as this server lets wait. Nothing was accepted; try again later.",
+                f"As many {'of your ' if error.own else ''}jobs wait as this server lets wait."
+                " Nothing was accepted; try again later.",
                 headers={"Retry-After": str(max(1, round(error.retry_after)))},
             )
         case OutOfMemoryError():

@@ -34,6 +34,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("no steps", {"num_inference_steps": 0}, "#/num_inference_steps"),
     ("ten thousand steps", {"num_inference_steps": 10_000}, "#/num_inference_steps"),
     ("steps beyond the server's", {"num_inference_steps": 201}, "#/num_inference_steps"),
+    ("too much work", {"width": 8192, "height": 2048, "num_inference_steps": 51}, "#/num_inference_steps"),
     ("negative guidance", {"guidance_scale": -1}, "#/guidance_scale"),
     ("guidance not a number", {"guidance_scale": float("nan")}, "#/guidance_scale"),
     ("guidance without end", {"guidance_scale": float("inf")}, "#/guidance_scale"),
@@ -162,4 +163,9 @@ def test_models_names_what_can_be_asked_for(http: httpx.Client) -> None:
     }
     assert models["items"][0]["window_px"] == 128
     assert "ddim" in models["schedulers"]
-    assert models["limits"] == {"width": 8192, "height": 2048, "num_inference_steps": 200}
+    assert models["limits"] == {
+        "width": 8192,
+        "height": 2048,
+        "num_inference_steps": 200,
+        "pixel_steps": 8192 * 2048 * 50,
+    }

@@ -1,12 +1,18 @@
 -- KEYS: where the Idempotency-Key is remembered, if one came.
--- ARGV: envelope, id, most queued jobs, priority (interactive or batch), owner, then the record's fields and values.
--- Returns {'queued', queued jobs} or {'full', queued jobs} or {'exists', 0} or {'replayed', id of the first}.
-local id, limit, priority, owner = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+-- ARGV: envelope, id, most queued jobs, most of one owner, priority (interactive or batch), owner, batch or '', then the
+-- record's fields and values.
+-- Returns {'queued', queued jobs} or {'full', queued jobs} or {'own-full', the owner's} or {'exists', 0} or
+-- {'replayed', id of the first} or {'canceled', 0} when the batch is.
+local id, limit, own_limit, priority, owner, batch =
+  ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
 if redis.call('EXISTS', JOB .. id) == 1 then return {'exists', 0} end
 local first = KEYS[1] and redis.call('GET', KEYS[1])
 if first then return {'replayed', first} end
 local queued = redis.call('ZCARD', WAITING) + redis.call('ZCARD', WAITING_BATCH) + redis.call('ZCARD', DISPATCHED)
 if queued >= limit then return {'full', queued} end
+local own = redis.call('ZCARD', INDEX .. owner .. ':queued')
+if own >= own_limit then return {'own-full', own} end
+if batch ~= '' and redis.call('HEXISTS', BATCH .. batch, 'canceled_at') == 1 then return {'canceled', 0} end
 -- The last part of the memory is for what was accepted before: RQ's own commands have no leave to exceed the limit.
 local memory = redis.call('INFO', 'memory')
 local most, used = tonumber(memory:match('maxmemory:(%d+)')), tonumber(memory:match('used_memory:(%d+)'))
@@ -21,7 +27,8 @@ local round = math.max(tonumber(redis.call('HGET', FAIRNESS, priority) or 0),
 redis.call('HSET', FAIRNESS, line, round)
 local place = string.format('%.7f', round + (sequence % 1000000) / 1000000)
 redis.call('HSET', JOB .. id, 'state', 'queued', 'sequence', sequence, 'created_at', now(), 'phase', 'queued',
-  'priority', priority, 'owner', owner, 'place', place, 'attempt', 0, 'token', 0, 'step', 0, unpack(ARGV, 6))
+  'priority', priority, 'owner', owner, 'place', place, 'attempt', 0, 'token', 0, 'step', 0, unpack(ARGV, 8))
+if batch ~= '' then redis.call('HSET', JOB .. id, 'batch', batch) end
 index(id, false, 'queued')
 if KEYS[1] then redis.call('SET', KEYS[1], id, 'EX', IDEMPOTENCY_TTL) end
 redis.call('ZADD', waiting(priority), place, id)

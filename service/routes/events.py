@@ -41,7 +41,7 @@ _STREAM: Responses = {
     operation_id="streamEvents",
     summary="Follow a job",
     response_class=StreamingResponse,
-    responses={**_STREAM, **problems(401, 404, 410, 422, 503)},
+    responses={**_STREAM, **problems(404, 410, 422)},
 )
 async def stream_events(
     view: FoundJob,
@@ -126,7 +126,7 @@ async def _missed(services: Services, view: JobView, seen: str | None) -> list[F
     operation_id="getPreview",
     summary="See the unfinished canvas",
     response_class=Response,
-    responses={200: binary("image/jpeg", "A small picture of the canvas"), **problems(401, 404, 410, 422, 503)},
+    responses={200: binary("image/jpeg", "A small picture of the canvas"), **problems(404, 410, 422)},
 )
 async def get_preview(
     view: FoundJob,

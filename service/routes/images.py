@@ -40,7 +40,7 @@ _PART = {"Content-Range": header("Which part of how much")}
         200: {"description": "The picture", "content": _FORMS, "headers": _HEADERS},
         206: {"description": "A part of it", "content": _FORMS, "headers": {**_HEADERS, **_PART}},
         **NOT_MODIFIED,
-        **problems(401, 404, 406, 409, 410, 416, 422, 429, 500, 503),
+        **problems(404, 406, 409, 410, 416, 422),
     },
 )
 async def get_image(view: FoundJob, services: Held, request: Request) -> Response:
@@ -67,7 +67,7 @@ async def get_image(view: FoundJob, services: Held, request: Request) -> Respons
             "headers": {name: _HEADERS[name] for name in ("ETag", "Cache-Control")},
         },
         **NOT_MODIFIED,
-        **problems(401, 404, 409, 410, 422, 429, 500, 503),
+        **problems(404, 409, 410, 422),
     },
 )
 async def get_thumbnail(view: FoundJob, services: Held, request: Request) -> Response:

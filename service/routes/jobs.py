@@ -36,7 +36,7 @@ _SEEN = {
     operation_id="getJob",
     summary="Look at a job",
     response_model=Job,
-    responses={**_SEEN, **NOT_MODIFIED, **problems(401, 404, 410, 422, 503)},  # type: ignore[dict-item]
+    responses={**_SEEN, **NOT_MODIFIED, **problems(404, 410, 422)},  # type: ignore[dict-item]
 )
 async def get_job(
     view: FoundJob,
@@ -66,7 +66,7 @@ async def get_job(
     response_model=Jobs,
     responses={
         200: {"headers": {"Link": header('The next page, `rel="next"`, where there is one (RFC 8288)')}},
-        **problems(401, 404, 422, 503),
+        **problems(404, 422),
     },
 )
 async def list_jobs(
@@ -98,7 +98,7 @@ async def list_jobs(
     summary="Cancel a job",
     status_code=202,
     response_model=Job,
-    responses=problems(401, 404, 410, 422, 503),
+    responses=problems(404, 410, 422),
 )
 async def cancel_job(view: FoundJob, services: Held) -> Job:
     """Idempotent. A queued job is canceled at once, a running one within a step; an ended one stays as it is."""
@@ -118,7 +118,7 @@ async def cancel_job(view: FoundJob, services: Held) -> Job:
     response_class=Response,
     responses={
         204: {"description": "Gone: the job and its image are 410 from now on"},
-        **problems(401, 404, 409, 410, 422, 503),
+        **problems(404, 409, 410, 422),
     },
 )
 async def delete_job(job_id: JobId, view: FoundJob, services: Held) -> Response:

@@ -20,5 +20,10 @@ async def list_models(services: Held) -> Models:
         items=[model_info(spec, default=name == first) for name, spec in services.catalog.items()],
         schedulers=list(SCHEDULERS),
         view_weights=list(VIEW_WEIGHTS),
-        limits={"width": settings.max_width, "height": settings.max_height, "num_inference_steps": settings.max_steps},
+        limits={
+            "width": settings.max_width,
+            "height": settings.max_height,
+            "num_inference_steps": settings.max_steps,
+            "pixel_steps": settings.max_pixel_steps,
+        },
     )

@@ -49,7 +49,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
     summary="Submit a panorama",
     status_code=202,
     response_model=Job,
-    responses={**ACCEPTED, **problems(400, 401, 413, 422, 429, 503, 507)},
+    responses={**ACCEPTED, **problems(422, 507)},
 )
 async def submit_panorama(
     body: PanoramaRequest, services: Held, caller: Caller, prefer: Prefer, idempotency_key: IdempotencyKey = None
@@ -109,5 +109,11 @@ def _check_limits(services: Services, width: int, height: int, steps: int) -> No
         )
         if value > most
     ]
+    cost = width * height * steps
+    if cost > limits.max_pixel_steps:
+        detail = (
+            f"width x height x num_inference_steps must be at most {limits.max_pixel_steps} on this server, not {cost}"
+        )
+        too_much.append(FieldProblem(pointer="#/num_inference_steps", detail=detail))
     if too_much:
         raise invalid(too_much)
