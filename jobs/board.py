@@ -10,11 +10,12 @@ place and handing out a job are O(log n). A job that is put back keeps its place
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
 from jobs import keys
 from jobs.claims import Terms
@@ -65,7 +66,7 @@ class JobBoard:
         self,
         job_id: str,
         params: Mapping[str, Any],
-        metadata: Mapping[str, str],
+        metadata: Mapping[str, Any],
         *,
         owner: str = "",
         priority: Priority = "interactive",
@@ -80,12 +81,10 @@ class JobBoard:
         record: dict[str, Any] = {"input": dict(params), "metadata": dict(metadata)}
         if idempotency:
             record["fingerprint"] = idempotency.fingerprint
-        outcome, told = await self._submit(
-            keys=[idempotency.redis_key(owner)] if idempotency else [],
-            args=[envelope(), job_id, self._max_queued, self._max_own, priority, owner, "", *pairs(record)],
-        )
+        remembered = idempotency.redis_key(owner) if idempotency else None
+        outcome, told = await self.send_submit(self._redis, job_id, record, owner, priority, remembered=remembered)
         if outcome in ("full", "own-full"):
-            raise QueueFull(retry_after=await self._pace_seconds(), own=outcome == "own-full")
+            raise QueueFull(retry_after=await self.pace_seconds(), own=outcome == "own-full")
         if outcome == "replayed" and idempotency:
             return await self._replay(told, idempotency)
         # "exists" is redis-py's own retry of a call whose answer was lost: ids are random, so the job is this one.
@@ -93,6 +92,34 @@ class JobBoard:
         if view is None:
             raise RuntimeError(f"job {job_id} vanished after it was accepted")
         return view
+
+    def send_submit(
+        self,
+        client: Redis,
+        job_id: str,
+        record: Mapping[str, Any],
+        owner: str,
+        priority: Priority,
+        batch: str = "",
+        *,
+        remembered: str | None = None,
+    ) -> Awaitable[Any]:
+        """One submit on `client`, which may be a pipeline; answers as submit.lua says."""
+        limits = (self._max_queued, self._max_own)
+        return self._submit(
+            keys=[remembered] if remembered else [],
+            args=[envelope(), job_id, *limits, priority, owner, batch, *pairs(record)],
+            client=client,
+        )
+
+    async def room(self, owner: str) -> tuple[int, int]:
+        """Jobs that `owner` could submit now, and could at most if nothing of its own waited."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for index in (keys.WAITING, keys.WAITING_BATCH, keys.DISPATCHED, keys.index(owner, State.QUEUED)):
+                pipe.zcard(index)
+            *queued, own = await pipe.execute()
+        most = min(self._max_own, self._max_queued)
+        return max(min(self._max_queued - sum(queued), self._max_own - own), 0), most
 
     async def get(self, job_id: str) -> JobView | None:
         """A job as it stands, or None for an id that was never given out or is long gone."""
@@ -140,13 +167,25 @@ class JobBoard:
         """Cancel: a queued job at once, a running one within a step. False for an unknown id; harmless when ended."""
         return await self._cancel(args=[envelope(), job_id, self._retention_ms]) is not None
 
+    async def cancel_many(self, job_ids: Sequence[str]) -> None:
+        """`cancel` each, in one call."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                await self._cancel(args=[envelope(), job_id, self._retention_ms], client=pipe)
+            await pipe.execute()
+
+    def script(self, name: str) -> AsyncScript:
+        """Another transition on the same client."""
+        return self._redis.register_script(source(name))
+
     async def workers(self) -> int:
         """Worker processes that showed a sign of life lately. Fails where Redis does."""
         seconds, micros = await self._redis.time()
         oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
 
-    async def _pace_seconds(self) -> float:
+    async def pace_seconds(self) -> float:
+        """What a job has taken lately; a guess where none has ended."""
         pace = await self._redis.hget(keys.PACE, "job_ms")
         return int(pace) / 1000 if pace else 10.0
 

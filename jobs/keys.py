@@ -16,7 +16,7 @@ panoramas:events:{id}   stream      what listeners of a job are told; short, gon
 panoramas:preview:{id}  string      latest picture of an unfinished canvas, base64; `:{step}` behind it, one step's
 panoramas:index:{owner} sorted set  an owner's jobs; `:{state}` behind it, those in a state; score: sequence
 panoramas:idempotency:{digest}      id of the job that an owner's Idempotency-Key made
-panoramas:batch:{id}    hash        a batch: its owner, when it came, how many items were refused
+panoramas:batch:{id}    hash        a batch: its owner, when it came, how many items were good and how many not
 panoramas:batch-jobs:{id}           sorted set  a batch's jobs, as an owner's
 panoramas:tally         hash        jobs that ever ended, by state
 panoramas:requests:{owner}          string      requests of an owner in the present minute

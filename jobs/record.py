@@ -33,7 +33,7 @@ class JobRecord:
     id: str
     state: State
     input: dict[str, Any] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     attempt: int = 0
     token: int = 0
     phase: str = "queued"
@@ -54,6 +54,7 @@ class JobRecord:
     owner: str = ""
     priority: Priority = "interactive"
     batch: str = ""
+    batch_index: int | None = None
     fingerprint: str = ""
     deleted: bool = False
     sequence: int = 0
@@ -72,6 +73,7 @@ _INTEGERS = (
     "finished_at",
     "expires_at",
     "sequence",
+    "batch_index",
 )
 
 

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         8192 * 2048 * 50, ge=1, description="Most of width x height x num_inference_steps accepted"
     )
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="Largest request body accepted")
+    max_upload_bytes: int = Field(64 << 20, ge=1024, description="Largest batch, or PNG to paint again, accepted")
+    max_batch_items: int = Field(10_000, ge=1, description="Most items of a batch")
     max_queued: int = Field(50_000, ge=1, description="Most jobs that may wait; beyond it a submit is answered 429")
     max_queued_per_key: int | None = Field(
         None, ge=1, description="Most jobs of one API key that may wait; unset, only the limit of all holds"

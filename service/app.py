@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from jobs.batches import Batches
 from jobs.board import JobBoard
 from jobs.events import EventLog
 from jobs.listing import JobListing
@@ -55,6 +56,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             listing=JobListing(redis),
             hub=hub,
             quota=Quota(redis, settings.rate_limit),
+            batches=Batches(redis, board),
         )
         hub.start()
         yield
@@ -69,7 +71,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         lifespan=lifespan,
     )
     app.include_router(router)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
     app.add_middleware(Access, keys=settings.owners)
     problems.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from engine.catalog import ModelSpec
+from jobs.batches import Batch, Batches
 from jobs.board import JobBoard, JobView
 from jobs.listing import JobListing
 from jobs.quota import Quota
@@ -31,6 +32,7 @@ class Services:
     listing: JobListing
     hub: Hub
     quota: Quota
+    batches: Batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ def _services(request: Request) -> Services:
 
 
 Held = Annotated[Services, Depends(_services)]
+BatchId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
 JobId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
 
 
@@ -74,4 +77,26 @@ def no_such_job(job_id: str) -> ProblemError:
     return ProblemError(404, "no-such-job", "There is no such job", f"job_id: {job_id} is unknown")
 
 
+async def _batch(batch_id: BatchId, services: Held, caller: Caller) -> Batch:
+    return await find_batch(batch_id, services, caller)
+
+
+async def find_batch(batch_id: str, services: Services, caller: Owner) -> Batch:
+    """A batch of the caller's.
+
+    Raises:
+        ProblemError: 404.
+    """
+    batch = await services.batches.get(batch_id)
+    if batch is None or batch.owner != caller.owner:
+        raise no_such_batch(batch_id)
+    return batch
+
+
+def no_such_batch(batch_id: str) -> ProblemError:
+    """404 for an id that was never given out, or whose record is long gone."""
+    return ProblemError(404, "no-such-batch", "There is no such batch", f"batch_id: {batch_id} is unknown")
+
+
+FoundBatch = Annotated[Batch, Depends(_batch)]
 FoundJob = Annotated[JobView, Depends(_job)]

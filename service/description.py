@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from service import problems
 from service.access import SECURITY_SCHEMES, is_open
 from service.responses import problems as described
+from service.schemas import BatchRequest, PanoramaRequest
 
 DESCRIPTION = """\
 Paints panoramas from text with MultiDiffusion. Submit one with `POST /panoramas`, poll `GET /jobs/{id}` until its
@@ -37,7 +38,7 @@ def _components(schema: dict[str, Any]) -> None:
     components = schema["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)
-    for model in (problems.Problem, problems.FieldProblem):
+    for model in (problems.Problem, problems.FieldProblem, PanoramaRequest, BatchRequest):
         written = model.model_json_schema(ref_template="#/components/schemas/{model}")
         written.pop("$defs", None)
         components[model.__name__] = written

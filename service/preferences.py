@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Request
 
 # A preference is a token with an optional value, and parameters behind semicolons that `wait` has none of.
 _WAIT = re.compile(r'^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?$', re.IGNORECASE)
+_LENIENT = re.compile(r'^\s*handling\s*=\s*"?lenient"?\s*(?:;.*)?$', re.IGNORECASE)
 
 
 def wait_seconds(prefer: str, most: int) -> int | None:
@@ -17,6 +18,11 @@ def wait_seconds(prefer: str, most: int) -> int | None:
         if found := _WAIT.match(preference):
             return min(int(found[1]), most)
     return None
+
+
+def is_lenient(prefer: str) -> bool:
+    """`handling=lenient` (RFC 7240, section 4.4): do what can be done, and tell what cannot."""
+    return any(_LENIENT.match(preference) for preference in prefer.split(","))
 
 
 def _prefer(

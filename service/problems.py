@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException
 
@@ -28,6 +29,7 @@ class FieldProblem(BaseModel):
 
     pointer: str = Field(description="JSON Pointer (RFC 6901) to the field, as a URI fragment", examples=["#/width"])
     detail: str = Field(examples=["must be a multiple of 8, not 2050"])
+    index: int | None = Field(None, description="Of a batch: which item, from 0")
 
 
 class Problem(BaseModel):
@@ -82,7 +84,7 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
         case ProblemError():
             return error
         case ParamsError():
-            return invalid([FieldProblem(pointer=f"#/{fault.field}", detail=fault.detail) for fault in error.errors])
+            return invalid(faults_of(error))
         case RequestValidationError():
             return invalid([_field_problem(item) for item in error.errors()])
         case KeyReused():
@@ -154,14 +156,29 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, answer)
 
 
+def faults_of(error: ProblemError | ParamsError) -> list[FieldProblem]:
+    """The fields at fault, where it is about fields."""
+    if isinstance(error, ProblemError):
+        return error.problem.errors or []
+    return [FieldProblem(pointer=f"#/{fault.field}", detail=fault.detail) for fault in error.errors]
+
+
+def field_problems(error: ValidationError) -> list[FieldProblem]:
+    """What is wrong with a body."""
+    return [_body_problem(item) for item in error.errors(include_url=False, include_input=False)]
+
+
 def _field_problem(item: Mapping[str, object]) -> FieldProblem:
+    """FastAPI's error of a parameter."""
+    source, *path = (str(part) for part in item["loc"])  # type: ignore[attr-defined]
+    return FieldProblem(pointer="#/" + "/".join(path), detail=f"{item['msg']} (in the {source})")
+
+
+def _body_problem(item: Mapping[str, Any]) -> FieldProblem:
     """pydantic's error in our words. Its `input` is left out: it may be anything of any size."""
-    location = [str(part) for part in item["loc"]]  # type: ignore[attr-defined]
+    path = [str(part) for part in item["loc"]]
     if item["type"] == "json_invalid":
-        return FieldProblem(pointer="#", detail="the body is not JSON")
-    source, *path = location
-    if source in ("path", "query", "header"):
-        return FieldProblem(pointer="#/" + "/".join(path), detail=f"{item['msg']} (in the {source})")
+        return FieldProblem(pointer="#", detail="it is not JSON")
     detail = "unknown field" if item["type"] == "extra_forbidden" else str(item["msg"])
     escaped = [part.replace("~", "~0").replace("/", "~1") for part in path]
     return FieldProblem(pointer="#" + "".join(f"/{part}" for part in escaped), detail=detail)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from engine.catalog import ModelSpec
-from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, PanoramaParams
+from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, Geometry, PanoramaParams
+from jobs.batches import Batch as BatchRecord
 from jobs.board import JobView
 from jobs.record import Priority, State
+from service.problems import FieldProblem
 
 ID_PATTERN = "^[0-9a-f]{32}$"
 
 Prompt = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS)]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+MAX_METADATA_BYTES = 16 * 1024
+
+
+def _small_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Fits into the record, and goes out as it came in."""
+    size = len(json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"must be at most {MAX_METADATA_BYTES} bytes of JSON, not {size}")
+    return value
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_small_json)]
 
 
 class PanoramaRequest(BaseModel):
@@ -50,8 +64,9 @@ class PanoramaRequest(BaseModel):
         "interactive",
         description="`batch` is for work that nobody waits for: where both wait, four interactive jobs go before one",
     )
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
-        default_factory=dict, description="Yours: returned with the job, never interpreted"
+    metadata: Metadata = Field(
+        default_factory=dict,
+        description="Yours: any JSON object of up to 16 KiB, returned with the job, never interpreted",
     )
     webhook_url: None = Field(None, description="Reserved: this version calls no webhooks, so only null is accepted")
 
@@ -71,8 +86,21 @@ class PanoramaRequest(BaseModel):
             name: getattr(spec, name) for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")
         }
         params = PanoramaParams(**{"seed": secrets.randbelow(2**32), **defaults, **own})
-        params.check_fits(spec.geometry())
+        params.check_fits(geometry(spec))
         return params
+
+
+class BatchRequest(BaseModel):
+    """Many panoramas."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"items": [{"prompt": "snowy mountains at sunset"}, {"prompt": "a harbour at night"}]}]
+        },
+    )
+
+    items: list[PanoramaRequest] = Field(min_length=1, max_length=10_000)
 
 
 class ResolvedInput(BaseModel):
@@ -140,6 +168,8 @@ class Job(BaseModel):
     id: str = Field(pattern=ID_PATTERN)
     state: State
     priority: Priority
+    batch_id: str | None = Field(description="The batch that it is an item of")
+    batch_index: int | None = Field(description="Which item of it, from 0")
     progress: Progress
     queue_position: int | None = Field(description="Jobs before this one; null once it runs")
     eta_seconds: float | None = Field(description="Estimated seconds to the end; null where nothing is known")
@@ -154,7 +184,43 @@ class Job(BaseModel):
     timings: dict[str, float] | None = Field(description="Seconds a phase took; `load` is 0 when the model was warm")
     notices: list[Notice]
     model: JobModel | None
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
+    links: dict[str, str]
+
+
+class ItemErrors(BaseModel):
+    """What is wrong with one item of a batch."""
+
+    index: int = Field(description="Which item, from 0")
+    errors: list[FieldProblem]
+
+
+class Counts(BaseModel):
+    """Jobs of a batch by state."""
+
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+    expired: int
+
+
+class Batch(BaseModel):
+    """Many jobs under one id."""
+
+    id: str = Field(pattern=ID_PATTERN)
+    state: Literal["accepting", "running", "ended"] = Field(
+        description="`accepting`: not every item has become a job yet. Where it stays so, the submit broke off; sent"
+        " again under the same Idempotency-Key, it goes on"
+    )
+    created_at: datetime
+    canceled_at: datetime | None
+    total: int = Field(description="Items that were good")
+    accepted: int = Field(description="Those that have become jobs")
+    refused: int = Field(description="Items that were not good; only with `Prefer: handling=lenient`")
+    counts: Counts
+    errors: list[ItemErrors] = Field(description="What was wrong with those refused, of the first hundred")
     links: dict[str, str]
 
 
@@ -190,6 +256,16 @@ class Health(BaseModel):
     workers: int | None = Field(None, description="Worker processes that are alive, where that was asked for")
 
 
+@cache
+def geometry(spec: ModelSpec) -> Geometry:
+    """A model's sizes, read from its files once.
+
+    Raises:
+        ModelError: when the folder is no diffusers model.
+    """
+    return spec.geometry()
+
+
 def job_out(view: JobView) -> Job:
     """A record as clients see it."""
     record = view.record
@@ -200,6 +276,8 @@ def job_out(view: JobView) -> Job:
         id=record.id,
         state=record.state,
         priority=record.priority,
+        batch_id=record.batch or None,
+        batch_index=record.batch_index,
         progress=Progress(
             step=record.step,
             total_steps=total,
@@ -227,6 +305,29 @@ def job_out(view: JobView) -> Job:
     )
 
 
+def batch_out(batch: BatchRecord) -> Batch:
+    """A batch as clients see it."""
+    path = f"/batches/{batch.id}"
+    running: Literal["running", "accepting"] = "running" if batch.complete else "accepting"
+    return Batch(
+        id=batch.id,
+        state="ended" if batch.ended else running,
+        created_at=moment(batch.created_at),
+        canceled_at=moment(batch.canceled_at),
+        total=batch.total,
+        accepted=batch.accepted,
+        refused=batch.refused,
+        counts=Counts(**batch.counts),
+        errors=[ItemErrors(**item) for item in batch.errors],
+        links={
+            "self": path,
+            "jobs": f"/jobs?batch={batch.id}",
+            "cancel": f"{path}/cancel",
+            "images": f"{path}/images.zip",
+        },
+    )
+
+
 def fraction(step: int, total: int, *, done: bool) -> float:
     """How much of a job is done, within 0 and 1."""
     return 1.0 if done else round(min(step / total, 1), 4) if total else 0.0
@@ -234,13 +335,13 @@ def fraction(step: int, total: int, *, done: bool) -> float:
 
 def model_info(spec: ModelSpec, *, default: bool) -> ModelInfo:
     """A model of the allow-list as clients see it."""
-    geometry = spec.geometry()
+    views = geometry(spec)
     values = asdict(spec)
     return ModelInfo(
         name=spec.name,
         default=default,
-        window_px=geometry.window_px,
-        latent_factor=geometry.latent_factor,
+        window_px=views.window_px,
+        latent_factor=views.latent_factor,
         defaults={name: values[name] for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")},
     )
 

@@ -25,6 +25,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     config.write_text(
         "content_type_overrides:\n"
         + "".join(f"  image/{kind}: application/octet-stream\n" for kind in ("png", "jpeg", "webp", "avif"))
+        + "  application/x-ndjson: application/octet-stream\n  application/zip: application/octet-stream\n"
         + "post_hooks: []\n"
     )
     generator = [str(Path(sys.executable).with_name("openapi-python-client")), "generate", "--meta", "none"]

@@ -40,7 +40,7 @@ def source(name: str) -> str:
         "RQ_INTERMEDIATE": keys.RQ_INTERMEDIATE,
         "RQ_JOB": keys.RQ_JOB,
     }
-    constants = ["#!lua" if name == "submit" else "#!lua flags=allow-oom"]
+    constants = ["#!lua" if name in ("submit", "open_batch") else "#!lua flags=allow-oom"]
     constants += [f"local {constant} = '{key}'" for constant, key in names.items()]
     numbers = {
         "WINDOW": WINDOW,

@@ -28,7 +28,10 @@ redis.call('HSET', FAIRNESS, line, round)
 local place = string.format('%.7f', round + (sequence % 1000000) / 1000000)
 redis.call('HSET', JOB .. id, 'state', 'queued', 'sequence', sequence, 'created_at', now(), 'phase', 'queued',
   'priority', priority, 'owner', owner, 'place', place, 'attempt', 0, 'token', 0, 'step', 0, unpack(ARGV, 8))
-if batch ~= '' then redis.call('HSET', JOB .. id, 'batch', batch) end
+if batch ~= '' then
+  redis.call('HSET', JOB .. id, 'batch', batch)
+  redis.call('PERSIST', BATCH .. batch)
+end
 index(id, false, 'queued')
 if KEYS[1] then redis.call('SET', KEYS[1], id, 'EX', IDEMPOTENCY_TTL) end
 redis.call('ZADD', waiting(priority), place, id)

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from service.routes import events, health, images, jobs, models, panoramas
+from service.routes import batches, events, health, images, jobs, models, panoramas
 
 router = APIRouter()
-for noun in (panoramas, jobs, images, events, models, health):
+for noun in (panoramas, batches, jobs, images, events, models, health):
     router.include_router(noun.router)

@@ -12,7 +12,7 @@ from jobs.listing import BadCursor
 from jobs.record import State
 from service.answers import job_etag
 from service.conditional import is_fresh
-from service.dependencies import Caller, FoundJob, Held, JobId, gone, no_such_job
+from service.dependencies import Caller, FoundJob, Held, JobId, find_batch, gone, no_such_job
 from service.preferences import Prefer, wait_seconds
 from service.problems import FieldProblem, ProblemError, invalid
 from service.responses import NOT_MODIFIED, header, problems
@@ -78,7 +78,11 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(max_length=64, description="From `Link`: where the next page begins")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs on a page")] = 20,
 ) -> Jobs:
-    """Yours, newest first. Jobs that come meanwhile never shift a later page; expired ones are left out."""
+    """Yours, newest first. Jobs that come meanwhile never shift a later page. Expired ones are listed by their batch
+    alone, which knows them for as long as itself.
+    """
+    if batch is not None:
+        await find_batch(batch, services, caller)
     try:
         page = await services.listing.page(caller.owner, state=state, batch=batch, cursor=cursor, limit=limit)
     except BadCursor as error:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 
-from engine.params import PanoramaParams
 from jobs.idempotency import Idempotency
 from service.answers import job_answer
-from service.dependencies import Caller, Held, Services
+from service.bodies import JSON, PNG, media_type, panorama_of_json, panorama_of_recipe, spooled
+from service.dependencies import Caller, Held
 from service.preferences import Prefer, wait_seconds
-from service.problems import FieldProblem, invalid
 from service.responses import header, problems
-from service.schemas import Job, PanoramaRequest, retry_after
+from service.schemas import Job, retry_after
+from service.submission import resolved
 
 router = APIRouter(tags=["panoramas"])
+
+_BODY = {
+    "required": True,
+    "content": {
+        JSON: {"schema": {"$ref": "#/components/schemas/PanoramaRequest"}},
+        PNG: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
 
 IdempotencyKey = Annotated[
     str | None,
@@ -49,21 +56,30 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
     summary="Submit a panorama",
     status_code=202,
     response_model=Job,
-    responses={**ACCEPTED, **problems(422, 507)},
+    responses={**ACCEPTED, **problems(415, 422, 507)},
+    openapi_extra={"requestBody": _BODY},
 )
 async def submit_panorama(
-    body: PanoramaRequest, services: Held, caller: Caller, prefer: Prefer, idempotency_key: IdempotencyKey = None
+    request: Request, services: Held, caller: Caller, prefer: Prefer, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Answers at once with the job; follow `Location` until its `state` is terminal.
 
     With an `Idempotency-Key` a repeated submit answers as the first did, with the job as it stands, and the header
     `Idempotency-Replayed: true`; another body under the same key is refused (422).
+
+    The body may also be a PNG that this service has painted: its recipe is painted again.
     """
-    name, params = resolve(services, body)
+    if media_type(request, JSON, PNG) == PNG:
+        async with spooled(request) as file:
+            body = panorama_of_recipe(file)
+    else:
+        body = panorama_of_json(await request.body())
+    params = resolved(services, body)
+    services.store.check_room()
     idempotency = Idempotency.of(idempotency_key, body.asked_for()) if idempotency_key else None
     view = await services.board.submit(
         uuid.uuid4().hex,
-        {**asdict(params), "model": name},
+        params,
         body.metadata,
         owner=caller.owner,
         priority=body.priority,
@@ -79,41 +95,3 @@ async def submit_panorama(
     if view.record.state.terminal and seconds is not None:
         return job_answer(view, status=200, headers=headers)
     return job_answer(view, status=202, headers={**headers, **retry_after(view)})
-
-
-def resolve(services: Services, body: PanoramaRequest) -> tuple[str, PanoramaParams]:
-    """The model's name and every parameter, within this server's limits.
-
-    Raises:
-        ProblemError, ParamsError: naming each field at fault.
-        StoreFull: whatever was asked for.
-    """
-    services.store.check_room()
-    name = body.model or next(iter(services.catalog))
-    if name not in services.catalog:
-        known = ", ".join(services.catalog)
-        raise invalid([FieldProblem(pointer="#/model", detail=f"must be one of {known}; not {name!r}")])
-    params = body.resolve(services.catalog[name])
-    _check_limits(services, params.width, params.height, params.num_inference_steps)
-    return name, params
-
-
-def _check_limits(services: Services, width: int, height: int, steps: int) -> None:
-    limits = services.settings
-    too_much = [
-        FieldProblem(pointer=f"#/{field}", detail=f"must be at most {most} on this server, not {value}")
-        for field, value, most in (
-            ("width", width, limits.max_width),
-            ("height", height, limits.max_height),
-            ("num_inference_steps", steps, limits.max_steps),
-        )
-        if value > most
-    ]
-    cost = width * height * steps
-    if cost > limits.max_pixel_steps:
-        detail = (
-            f"width x height x num_inference_steps must be at most {limits.max_pixel_steps} on this server, not {cost}"
-        )
-        too_much.append(FieldProblem(pointer="#/num_inference_steps", detail=detail))
-    if too_much:
-        raise invalid(too_much)

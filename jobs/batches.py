@@ -1,0 +1,172 @@
+"""Many jobs under one id: opened once, filled in pieces, counted by state, canceled together.
+
+A batch is filled by as many calls as it takes. A job's id follows from the batch's and the item's number, and an id is
+accepted once, so that filling a batch again, after whatever broke the first time, makes what is missing and nothing
+twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.board import JobBoard, QueueFull
+from jobs.claims import Terms
+from jobs.idempotency import Idempotency, KeyReused
+from jobs.record import JobRecord, Priority, State, pairs, read_record
+
+_AT_ONCE = 250  # jobs in one pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One item of a batch, every default resolved."""
+
+    index: int
+    params: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as it stands. `total` counts the items that were good, `refused` those that were not.
+
+    `counts` are its jobs by state; `errors` says what was wrong with the first of those refused.
+    """
+
+    id: str
+    owner: str
+    created_at: int
+    canceled_at: int | None
+    total: int
+    refused: int
+    errors: list[dict[str, Any]]
+    fingerprint: str
+    counts: dict[State, int]
+    replayed: bool = False
+
+    @property
+    def accepted(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every job that will ever be in it is in it."""
+        return self.canceled_at is not None or self.accepted >= self.total
+
+    @property
+    def ended(self) -> bool:
+        return self.complete and not (self.counts[State.QUEUED] or self.counts[State.RUNNING])
+
+
+class Batches:
+    """Batches as clients see them, on an asynchronous Redis client with `decode_responses=True`."""
+
+    def __init__(self, redis: Redis, board: JobBoard) -> None:
+        self._redis = redis
+        self._board = board
+        self._open = board.script("open_batch")
+        self._cancel = board.script("cancel_batch")
+
+    async def open(
+        self,
+        batch_id: str,
+        owner: str,
+        *,
+        total: int,
+        refused: int,
+        errors: Sequence[Mapping[str, Any]],
+        idempotency: Idempotency | None,
+    ) -> Batch:
+        """Begin a batch, or find the one that this Idempotency-Key has begun.
+
+        Raises:
+            KeyReused: it began another.
+        """
+        fields = {"total": total, "refused": refused, "errors": list(errors)}
+        if idempotency:
+            fields["fingerprint"] = idempotency.fingerprint
+        outcome, found = await self._open(
+            keys=[idempotency.redis_key(f"{owner}\0batch")] if idempotency else [],
+            args=[batch_id, owner, Terms().tombstone_seconds, *pairs(fields)],
+        )
+        batch = await self.get(found, replayed=outcome == "replayed")
+        if batch is None:
+            raise RuntimeError(f"batch {found} is gone before its Idempotency-Key")
+        if batch.replayed and idempotency and batch.fingerprint != idempotency.fingerprint:
+            raise KeyReused
+        return batch
+
+    async def fill(self, batch: Batch, jobs: Sequence[NewJob]) -> None:
+        """Make the jobs that are not there yet, many in one call. A batch that was canceled meanwhile stays as it is.
+
+        Raises:
+            QueueFull, OutOfMemoryError: some may have been made; fill it again to go on.
+        """
+        for start in range(0, len(jobs), _AT_ONCE):
+            piece = jobs[start : start + _AT_ONCE]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job in piece:
+                    record = {"input": dict(job.params), "metadata": dict(job.metadata), "batch_index": job.index}
+                    await self._board.send_submit(
+                        pipe, job_id(batch.id, job.index), record, batch.owner, job.priority, batch.id
+                    )
+                outcomes = [outcome for outcome, _ in await pipe.execute()]
+            if full := next((outcome for outcome in outcomes if outcome in ("full", "own-full")), None):
+                raise QueueFull(retry_after=await self._board.pace_seconds(), own=full == "own-full")
+
+    async def get(self, batch_id: str, *, replayed: bool = False) -> Batch | None:
+        """A batch as it stands; None for an id that was never given out or is long gone."""
+        states = list(State)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.batch(batch_id))
+            for state in states:
+                pipe.zcard(keys.batch_index(batch_id, state))
+            fields, *counts = await pipe.execute()
+        if not fields:
+            return None
+        return Batch(
+            id=batch_id,
+            owner=fields["owner"],
+            created_at=int(fields["created_at"]),
+            canceled_at=int(fields["canceled_at"]) if "canceled_at" in fields else None,
+            total=int(fields["total"]),
+            refused=int(fields["refused"]),
+            errors=json.loads(fields["errors"]),
+            fingerprint=fields.get("fingerprint", ""),
+            counts=dict(zip(states, counts, strict=True)),
+            replayed=replayed,
+        )
+
+    async def cancel(self, batch_id: str) -> None:
+        """Cancel all that have not ended; harmless when all have."""
+        await self._cancel(args=[batch_id])
+        for state in (State.QUEUED, State.RUNNING):
+            ids = await self._redis.zrange(keys.batch_index(batch_id, state), 0, -1)
+            for start in range(0, len(ids), _AT_ONCE):
+                await self._board.cancel_many([str(name) for name in ids[start : start + _AT_ONCE]])
+
+    async def succeeded(self, batch_id: str) -> AsyncIterator[JobRecord]:
+        """The jobs that have a picture, in the order they were made in."""
+        ids = await self._redis.zrange(keys.batch_index(batch_id, State.SUCCEEDED), 0, -1)
+        for start in range(0, len(ids), _AT_ONCE):
+            piece = [str(name) for name in ids[start : start + _AT_ONCE]]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in piece:
+                    pipe.hgetall(keys.job(name))
+                found = await pipe.execute()
+            for name, fields in zip(piece, found, strict=True):
+                if fields and fields["state"] == State.SUCCEEDED:
+                    yield read_record(name, fields)
+
+
+def job_id(batch_id: str, index: int) -> str:
+    """The id of an item's job: as hard to guess as the batch's own."""
+    return hashlib.sha256(f"{batch_id}:{index}".encode()).hexdigest()[:32]
