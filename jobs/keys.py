@@ -19,6 +19,8 @@ panoramas:idempotency:{digest}      id of the job that an owner's Idempotency-Ke
 panoramas:batch:{id}    hash        a batch: its owner, when it came, how many items were good and how many not
 panoramas:batch-jobs:{id}           sorted set  a batch's jobs, as an owner's
 panoramas:tally         hash        jobs that ever ended, by state
+panoramas:metrics       hash        histograms of the workers' figures (see `jobs.metrics`)
+panoramas:memory        hash        what each worker's device holds, as told last
 panoramas:requests:{owner}          string      requests of an owner in the present minute
 rq:queue:panoramas      list        RQ's own: a short window of job ids (see `jobs.envelope`)
 ```
@@ -54,6 +56,8 @@ IDEMPOTENCY = PREFIX + "idempotency:"
 BATCH = PREFIX + "batch:"
 BATCH_JOBS = PREFIX + "batch-jobs:"
 TALLY = PREFIX + "tally"
+METRICS = PREFIX + "metrics"
+MEMORY = PREFIX + "memory"
 REQUESTS = PREFIX + "requests:"
 
 RQ_LIST = Queue.redis_queue_namespace_prefix + QUEUE

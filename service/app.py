@@ -14,6 +14,7 @@ from jobs.batches import Batches
 from jobs.board import JobBoard
 from jobs.events import EventLog
 from jobs.listing import JobListing
+from jobs.metrics import read_figures
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
@@ -23,12 +24,15 @@ from service.body_limit import BodyLimit
 from service.dependencies import Services
 from service.description import DESCRIPTION, describe
 from service.hub import Hub
+from service.metrics import MeasuredRequests, RequestMetrics
 from service.pictures import Pictures
 from service.routes import router
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
     """The API. Redis need not be there yet: requests that need it are answered 503 until it is."""
+
+    requests = RequestMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,6 +61,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             hub=hub,
             quota=Quota(redis, settings.rate_limit),
             batches=Batches(redis, board),
+            requests=requests,
+            figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
         )
         hub.start()
         yield
@@ -73,6 +79,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.include_router(router)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
     app.add_middleware(Access, keys=settings.owners)
+    app.add_middleware(MeasuredRequests, metrics=requests)
     problems.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,10 +12,12 @@ from engine.catalog import ModelSpec
 from jobs.batches import Batch, Batches
 from jobs.board import JobBoard, JobView
 from jobs.listing import JobListing
+from jobs.metrics import Figures
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
 from service.hub import Hub
+from service.metrics import RequestMetrics
 from service.pictures import Pictures
 from service.problems import ProblemError
 from service.schemas import ID_PATTERN
@@ -33,6 +36,8 @@ class Services:
     hub: Hub
     quota: Quota
     batches: Batches
+    requests: RequestMetrics
+    figures: Callable[[], Awaitable[Figures]]
 
 
 @dataclass(frozen=True, slots=True)

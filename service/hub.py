@@ -62,6 +62,11 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._places_at = 0.0
 
+    @property
+    def listeners(self) -> int:
+        """Clients that follow a job here, or wait for one."""
+        return sum(len(watched.listeners) for watched in self._watched.values())
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._read_forever(), name="events")
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -32,11 +32,17 @@ class ModelProcess:
     """One `worker.model_process` at a time. Not thread-safe: it belongs to the thread that runs jobs.
 
     A thread of its own reads what the process writes: one that is stopped in the middle of a message, or sends a large
-    picture, keeps nobody waiting who watches a deadline. None in the inbox means that nothing follows.
+    picture, keeps nobody waiting who watches a deadline. None in the inbox means that nothing follows. `hear` is told
+    of every message, and never fails.
     """
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "worker.model_process")) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = (sys.executable, "-m", "worker.model_process"),
+        hear: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self._command = list(command)
+        self._hear = hear
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -116,6 +122,8 @@ class ModelProcess:
             self._inbox.put(None)
             raise ChildDied(self._how_it_ended())
         self._ready = self._ready or message["kind"] == "ready"
+        if self._hear:
+            self._hear(message)
         return message
 
     def kill(self) -> None:

@@ -18,6 +18,7 @@ from jobs.settings import Settings
 from jobs.store import ImageStore
 from worker.attempt import Attempts, Limits
 from worker.child import ChildDied, ModelProcess
+from worker.meter import Meter
 from worker.pulse import Pulse
 from worker.rq_worker import PanoramaWorker
 from worker.stopping import Stopping
@@ -42,7 +43,7 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     stopping.install()
     claims = JobClaims(_client(redis_url), name, settings.terms)
     store = ImageStore(settings.image_url)
-    child = ModelProcess()
+    child = ModelProcess(hear=Meter(_client(redis_url), name).hear)
     limits = Limits(
         load_timeout=settings.load_timeout,
         step_timeout=settings.step_timeout,

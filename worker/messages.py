@@ -3,7 +3,8 @@
 Behind `done` and `preview` follows a picture as plain bytes.
 
 To the model process: `paint` (one job), `stop` (end the running job at the next step). EOF means: exit.
-From it: `ready`, then for a job `phase`, `step`, `preview` ... and one of `done`, `interrupted`, `failed`.
+From it: `ready`, then for a job `phase`, `step`, `preview` ... and one of `done`, `interrupted`, `failed`; `loaded` for
+each model that it has loaded.
 """
 
 from __future__ import annotations

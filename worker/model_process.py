@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from engine.errors import BadPicture, EngineError, Interrupted, ModelError, ParamsError
+from engine.model import StableDiffusion
 from engine.paint import paint
 from engine.params import PanoramaParams
 from engine.picture import encode_png
@@ -49,7 +50,7 @@ def main() -> None:
     default = next(iter(settings.catalog))
     try:
         model, seconds = models.get(default)
-        log.info("model %s loaded in %.1f s", default, seconds)
+        _tell_loaded(connection, default, model, seconds)
         previews.learn(model)
     except ModelError as error:
         log.error(
@@ -97,6 +98,10 @@ def _paint(
     if not models.is_warm(name):
         send(connection, "phase", phase="loading")
     model, load_seconds = models.get(name)
+    if load_seconds:
+        _tell_loaded(connection, name, model, load_seconds)
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
     known = {field.name for field in fields(PanoramaParams)}
     params = PanoramaParams(**{key: value for key, value in job_input.items() if key in known})
     preview_of = previews.of(model)
@@ -120,8 +125,28 @@ def _paint(
         "timings": timings,
         "notices": [asdict(notice) for notice in panorama.notices],
         "revision": model.revision,
+        "memory": _memory(model),
         "width": params.width,
         "height": params.height,
+    }
+
+
+def _tell_loaded(connection: Connection, name: str, model: StableDiffusion, seconds: float) -> None:
+    log.info("model %s loaded in %.1f s", name, seconds)
+    send(connection, "loaded", model=name, seconds=seconds, memory=_memory(model))
+
+
+def _memory(model: StableDiffusion) -> dict[str, Any] | None:
+    """Bytes on the model's GPU: what tensors hold, what the allocator holds, the most of a job, and all there is."""
+    device = model.device
+    if device.type != "cuda":
+        return None
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "peak": torch.cuda.max_memory_allocated(device),
+        "total": torch.cuda.get_device_properties(device).total_memory,
     }
 
 
