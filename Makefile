@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := benchmarks engine jobs panoramas service tests training worker
 
-.PHONY: demo serve test check format openapi setup setup-dev clean
+.PHONY: demo serve test chaos check format openapi setup setup-dev clean
 
 demo: setup ## paint one panorama through the whole service
 	$(BIN)/panoramas demo "$(PROMPT)" --out "$(OUT)"
@@ -25,6 +25,10 @@ serve: setup ## keep the whole service running on this machine
 
 test: setup-dev ## every test
 	$(BIN)/python -m pytest
+
+chaos: setup-dev ## 500 jobs amid random signals, then the longer tests of faults: about a quarter of an hour
+	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m pytest -m chaos
 
 check: setup-dev ## lint, types, architecture, openapi drift, compose file
 	$(BIN)/ruff check $(SOURCES)

@@ -26,8 +26,9 @@ from redis.exceptions import RedisError
 
 from jobs import keys
 from tests.aof import faults_of, histories
+from tests.desk import model_on_paper
+from tests.light_model import STEP_SECONDS
 from tests.processes import RedisServer, Stack, model_process_of, running_stack
-from tests.tiny import build_tiny_model
 
 PANORAMA = {"prompt": "mountains", "width": 160, "height": 128, "num_inference_steps": 8}
 _RUNNING = ("queued", "running")
@@ -40,6 +41,8 @@ class Chaos:
     stack: Stack
     workers: int
     random: random.Random
+    module: str
+    pauses: tuple[float, ...]
     accepted: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     over: threading.Event = field(default_factory=threading.Event)
@@ -68,11 +71,13 @@ class Chaos:
                     self.stack.processes.remove(process)
                     process.wait()
             for _ in range(self.workers - len(self._workers())):
-                self.stack.start_worker()
+                self.stack.start_worker(self.module)
 
     def strike(self) -> None:
         """One random fault, of a worker in the middle of a job where there is one."""
         alive = [process for process in self._workers() if process.poll() is None]
+        if not alive:
+            return
         busy = self._busy()
         worker = self.random.choice([process for process in alive if process.pid in busy] or alive)
         model = model_process_of(worker)
@@ -95,8 +100,7 @@ class Chaos:
             return
         self.faults[kind] += 1
         if sent == signal.SIGSTOP:
-            pause = self.random.choice([2.0, 6.0, 14.0])  # shorter and longer than a lease
-            threading.Timer(pause, _go_on, [victim]).start()
+            threading.Timer(self.random.choice(self.pauses), _go_on, [victim]).start()
 
     def kill_redis(self) -> None:
         self.stack.redis.kill()
@@ -132,12 +136,20 @@ def _go_on(process: psutil.Process) -> None:
         process.send_signal(signal.SIGCONT)
 
 
-def run(*, jobs: int, workers: int, seconds: float, redis_kills: int, seed: int, folder: Path) -> dict[str, object]:
-    """Returns the table's rows; raises nothing for a broken promise, which the rows show."""
-    model = build_tiny_model(folder / "model", window=16)
+def run(
+    *, jobs: int, workers: int, seconds: float, redis_kills: int, seed: int, folder: Path, light: bool = False
+) -> dict[str, object]:
+    """Returns the table's rows; raises nothing for a broken promise, which the rows show.
+
+    `light` workers have model processes without a model, which start at once, and short leases.
+    """
+    models = model_on_paper(folder) if light else _tiny(folder)
+    module, lease = ("tests.faulty_worker", 2.0) if light else ("panoramas", 10.0)
     redis = RedisServer(folder / "redis", appendfsync="everysec", **{"auto-aof-rewrite-percentage": "0"})
-    with running_stack(folder, f"tiny={model}", redis=redis, workers=workers, PANORAMAS_LEASE_SECONDS="10") as stack:
-        chaos = Chaos(stack, workers, random.Random(seed))
+    environment = {"PANORAMAS_LEASE_SECONDS": f"{lease:g}", STEP_SECONDS: "0.1"}
+    with running_stack(folder, models, redis=redis, workers=0, **environment) as stack:
+        pauses = (lease / 5, lease * 0.6, lease * 1.4)  # shorter and longer than a lease
+        chaos = Chaos(stack, workers, random.Random(seed), module, pauses)
         submitting = threading.Thread(target=chaos.submit, args=[jobs], daemon=True)
         supervising = threading.Thread(target=chaos.supervise, daemon=True)
         submitting.start()
@@ -145,7 +157,7 @@ def run(*, jobs: int, workers: int, seconds: float, redis_kills: int, seed: int,
         begun = time.monotonic()
         kills_at = [seconds * (n + 1) / (redis_kills + 1) for n in range(redis_kills)]
         while time.monotonic() - begun < seconds:
-            time.sleep(chaos.random.uniform(1.0, 7.0))
+            time.sleep(chaos.random.uniform(0.1, 0.7) * lease)
             chaos.strike()
             if kills_at and time.monotonic() - begun > kills_at[0]:
                 kills_at.pop(0)
@@ -166,6 +178,12 @@ def run(*, jobs: int, workers: int, seconds: float, redis_kills: int, seed: int,
         **{f"faults: {kind}": count for kind, count in sorted(chaos.faults.items())},
         **rows,
     }
+
+
+def _tiny(folder: Path) -> str:
+    from tests.tiny import build_tiny_model  # transformers and diffusers take seconds to import
+
+    return f"tiny={build_tiny_model(folder / 'model', window=16)}"
 
 
 def judge(chaos: Chaos, redis: RedisServer) -> dict[str, object]:
@@ -220,6 +238,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--redis-kills", type=int, default=2)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--light", action="store_true", help="workers whose model processes have no model")
     parser.add_argument("--keep", type=Path, help="folder that keeps the logs; a temporary one otherwise")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
@@ -231,6 +250,7 @@ def main() -> int:
             redis_kills=options.redis_kills,
             seed=options.seed,
             folder=folder,
+            light=options.light,
         )
     print(table(rows, options.seed))
     return 0 if kept(rows) else 1
