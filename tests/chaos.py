@@ -30,7 +30,7 @@ from tests.desk import model_on_paper
 from tests.light_model import STEP_SECONDS
 from tests.processes import RedisServer, Stack, model_process_of, running_stack
 
-PANORAMA = {"prompt": "mountains", "width": 160, "height": 128, "num_inference_steps": 8}
+PANORAMA = {"prompt": "mountains", "width": 160, "height": 128, "num_inference_steps": 16}
 _RUNNING = ("queued", "running")
 
 
@@ -157,7 +157,7 @@ def run(
         begun = time.monotonic()
         kills_at = [seconds * (n + 1) / (redis_kills + 1) for n in range(redis_kills)]
         while time.monotonic() - begun < seconds:
-            time.sleep(chaos.random.uniform(0.1, 0.7) * lease)
+            time.sleep(chaos.random.uniform(0.05, 0.35) * lease)
             chaos.strike()
             if kills_at and time.monotonic() - begun > kills_at[0]:
                 kills_at.pop(0)

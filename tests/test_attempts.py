@@ -157,6 +157,24 @@ def test_a_worker_stopped_for_longer_than_its_lease_commits_nothing_late(
     assert witness.get(job_id) == job
 
 
+@pytest.mark.parametrize(
+    ("point", "begun"), [("popped", 1), ("claimed", 1), ("step", 2), ("stored", 1), ("committed", 1)]
+)
+def test_a_model_process_killed_at_any_point_loses_nothing(
+    witness: Witness, marker: Path, point: str, begun: int
+) -> None:
+    job_id, behind = witness.submit(), witness.submit(seed=8)
+    victim = struck(witness, marker, point, "SIGSTOP", **{STEP_SECONDS: "0.2"})
+    model = model_process_of(victim)
+    assert model
+    model.kill()
+    victim.send_signal(signal.SIGCONT)
+    job = witness.ended(job_id)
+    assert (job["state"], job["attempt"]) == ("succeeded", begun)
+    assert witness.ended(behind)["attempt"] == 1, "the same worker went on with another process"
+    assert victim.poll() is None
+
+
 def test_a_model_process_that_stops_responding_is_replaced_and_its_job_begun_again(witness: Witness) -> None:
     process = worker(witness, PANORAMAS_STEP_TIMEOUT="1.5", **{STEP_SECONDS: "0.1"})
     job_id = witness.submit(num_inference_steps=10)
@@ -196,6 +214,18 @@ def test_a_running_job_is_canceled_within_two_steps_and_the_next_one_begins(witn
     begun = witness.ended(behind)["started_at"]
     between = datetime.fromisoformat(begun) - datetime.fromisoformat(job["finished_at"])
     assert between < timedelta(seconds=1)
+
+
+def test_redis_killed_while_nothing_runs_needs_no_restart_of_anything(witness: Witness) -> None:
+    process = worker(witness)
+    queued = witness.ended(witness.submit())["id"]
+    witness.stack.redis.kill()
+    time.sleep(1.5)
+    witness.stack.redis.start()
+    eventually(lambda: witness.http.get("/readyz").is_success, 20)
+    assert witness.get(queued)["state"] == "succeeded"
+    assert witness.ended(witness.submit(seed=8))["attempt"] == 1
+    assert process.poll() is None
 
 
 @pytest.mark.parametrize("point", [pytest.param("popped", marks=chaos), "step", "stored"])
