@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from jobs import keys
+from jobs import keys, tracing
 from jobs.claims import Terms
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
@@ -105,6 +105,8 @@ class JobBoard:
         remembered: str | None = None,
     ) -> Awaitable[Any]:
         """One submit on `client`, which may be a pipeline; answers as submit.lua says."""
+        if traceparent := tracing.current():
+            record = {**record, "traceparent": traceparent}
         limits = (self._max_queued, self._max_own)
         return self._submit(
             keys=[remembered] if remembered else [],

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
 
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines for people, or one JSON object a line with the ids of job and trace"
+    )
+
     @field_validator("api_keys")
     @classmethod
     def _keys_are_digests(cls, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import signal
 import sys
@@ -49,7 +48,7 @@ def up(
     from panoramas.local import LocalService, LocalServiceError
 
     service = LocalService(_served(_settings(host=host, port=port, data_dir=data_dir)))
-    _log_to_stderr(service.settings.log_level)
+    _log_to_stderr(service.settings)
     signal.signal(signal.SIGINT, service.interrupt)
     signal.signal(signal.SIGTERM, service.interrupt)
     try:
@@ -76,12 +75,14 @@ def api(
     settings = _settings(host=host, port=port)
     if fd is None:  # else who bound it has looked
         _served(settings)
+    _log_to_stderr(settings, "api")
     uvicorn.run(
         create_app(settings, _redis_url(settings)),
         host=settings.host,
         port=settings.port,
         fd=fd,
         log_level=settings.log_level,
+        log_config=None,
         access_log=settings.log_level == "debug",
         timeout_graceful_shutdown=5,
         server_header=False,
@@ -101,7 +102,7 @@ def worker(
         from worker.main import is_alive
 
         raise typer.Exit(0 if is_alive(_redis_url(settings)) else 1)
-    _log_to_stderr(settings.log_level)
+    _log_to_stderr(settings, "worker")
     from worker.main import run_worker
 
     raise typer.Exit(run_worker(settings, _redis_url(settings)))
@@ -247,9 +248,12 @@ def _need(*modules: str) -> None:
         _quit(f"{', '.join(missing)} not installed: pip install 'multidiffusion-service[service,worker]'")
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+def _log_to_stderr(settings: Any, role: str = "") -> None:
+    from jobs import logs, tracing
+
+    logs.setup(settings.log_level, settings.log_format)
+    if role:
+        tracing.setup(role)
 
 
 def _print_json(value: Any) -> None:

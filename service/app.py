@@ -27,6 +27,7 @@ from service.hub import Hub
 from service.metrics import MeasuredRequests, RequestMetrics
 from service.pictures import Pictures
 from service.routes import router
+from service.tracing import TracedRequests
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
@@ -80,6 +81,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
     app.add_middleware(Access, keys=settings.owners)
     app.add_middleware(MeasuredRequests, metrics=requests)
+    app.add_middleware(TracedRequests)
     problems.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from engine.catalog import ModelSpec
+from jobs import logs, tracing
 from jobs.batches import Batch, Batches
 from jobs.board import JobBoard, JobView
 from jobs.listing import JobListing
@@ -64,6 +65,8 @@ Caller = Annotated[Owner, Depends(_caller)]
 
 
 async def _job(job_id: JobId, services: Held, caller: Caller) -> JobView:
+    logs.now_about(job_id)
+    tracing.note(panoramas__job_id=job_id)
     view = await services.board.get(job_id)
     if view is None or view.record.owner != caller.owner:
         raise no_such_job(job_id)

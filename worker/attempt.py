@@ -10,11 +10,13 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from jobs import logs, tracing
 from jobs.claims import Fault, JobClaims
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore, StoredImage, StoreError
 from worker.child import ChildDied, ModelProcess
 from worker.pulse import Pulse, Watch
+from worker.spans import attempt_span, phase_spans
 from worker.stopping import Stopping
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,11 @@ class Attempts:
         if record is None:
             log.info("job %s: no longer there to be claimed", job_id)
             return
+        with logs.about(job_id), attempt_span(record):
+            self._run(record)
+
+    def _run(self, record: JobRecord) -> None:
+        job_id = record.id
         log.info("job %s: attempt %d", job_id, record.attempt)
         watch = self._pulse.watch(record)
         try:
@@ -109,7 +116,7 @@ class Attempts:
     def _paint(self, record: JobRecord, watch: Watch) -> None:
         limits, stopping = self._limits, self._stopping
         self._child.ensure_started()
-        self._child.send("paint", input=record.input)
+        self._child.send("paint", input=record.input, job=record.id)
         begun = heard = time.monotonic()
         loading = False  # a model other than the first
         told: float | None = None  # when the model process was told to stop
@@ -173,6 +180,7 @@ class Attempts:
 
     def _report(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> None:
         fields: dict[str, Any] = {key: message[key] for key in ("phase", "step", "total_steps") if key in message}
+        tracing.event(message["kind"], **fields)
         try:
             fields["denoising_at" if message.get("phase") == "denoising" else "stepped_at"] = self._claims.now()
             watch.note(self._claims.progress(record.id, record.token, **fields))
@@ -186,8 +194,10 @@ class Attempts:
             log.warning("job %s: preview not shown: %s", record.id, error)  # nobody misses it
 
     def _commit(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> None:
+        phase_spans(done["timings"])
         start = time.perf_counter()
-        image = self._keep(record, watch, done["image"])
+        with tracing.span("store"):
+            image = self._keep(record, watch, done["image"])
         if image is None:
             return
         timings = {**done["timings"], "store": round(time.perf_counter() - start, 4)}
@@ -204,6 +214,7 @@ class Attempts:
                 phase="done",
             )
         )
+        tracing.note(panoramas__outcome=str(entered or "late"))
         log.info("job %s: %s", record.id, entered or "a late attempt; its picture is dropped")
         if entered != State.SUCCEEDED:
             try:
@@ -240,6 +251,7 @@ class Attempts:
             self._put_back(record, fault("worker-stopped", "the worker was told to stop"), give_back=True)
 
     def _fail(self, record: JobRecord, why: Fault) -> None:
+        tracing.fail(why.detail)
         log.error("job %s: failed: %s", record.id, why.detail)
         self._until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.FAILED, error=asdict(why)))
 
@@ -249,6 +261,7 @@ class Attempts:
         entered = self._until_redis_answers(
             lambda: self._claims.release(record.id, record.token, fault=why, give_back=give_back)
         )
+        tracing.fail(why.detail)
         log.warning("job %s: %s (%s)", record.id, entered or "no longer ours", why.detail)
 
     def _until_redis_answers(self, write: Callable[[], State | None]) -> State | None:

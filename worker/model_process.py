@@ -9,7 +9,6 @@ import logging
 import signal
 import sys
 import time
-import traceback
 from dataclasses import asdict, fields
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,6 +20,7 @@ from engine.model import StableDiffusion
 from engine.paint import paint
 from engine.params import PanoramaParams
 from engine.picture import encode_png
+from jobs import logs
 from jobs.settings import Settings
 from worker.messages import receive, send
 from worker.preview import Previews
@@ -39,7 +39,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.setup(settings.log_level, settings.log_format)
     models = WarmModels(
         settings.catalog,
         device=settings.device,
@@ -61,7 +61,8 @@ def main() -> None:
         while True:
             message = receive(connection)
             if message["kind"] == "paint":
-                _serve(connection, models, previews, message, settings.view_batch_size)
+                with logs.about(message.get("job", "")):
+                    _serve(connection, models, previews, message, settings.view_batch_size)
     except (EOFError, OSError):
         log.info("the worker closed the pipe; leaving")
 
@@ -84,7 +85,7 @@ def _serve(
     except (EOFError, BrokenPipeError, ConnectionError):
         raise
     except Exception as error:  # a fault of ours or of the device: told in full here, in brief to the user
-        traceback.print_exc()
+        log.exception("a painting failed")
         send(connection, "failed", reason="internal-error", detail=f"{type(error).__name__} in the model", final=False)
     else:
         send(connection, "done", **summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import uuid
 from dataclasses import dataclass, field
 from typing import IO, Annotated, Any
@@ -28,6 +29,7 @@ from service.schemas import Batch, PanoramaRequest, batch_out
 from service.submission import resolved
 
 router = APIRouter(tags=["batches"])
+log = logging.getLogger(__name__)
 
 _ERRORS_TOLD = 100  # items whose faults are told
 _PAUSE_EVERY = 50  # items between which other requests get their turn
@@ -115,6 +117,7 @@ async def submit_batch(
         if not batch.complete:
             await _fill(services, batch, file, kind, keep=idempotency_key is not None)
     view = await services.batches.get(batch.id) or batch
+    log.info("batch %s: %d jobs accepted, %d items refused", batch.id, view.accepted, view.refused)
     headers = {"Location": f"/batches/{batch.id}", "Retry-After": "2"}
     headers |= {"Idempotency-Replayed": "true"} if batch.replayed else {}
     headers |= {"Preference-Applied": "handling=lenient"} if lenient else {}

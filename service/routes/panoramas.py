@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
+from jobs import logs, tracing
 from jobs.idempotency import Idempotency
 from service.answers import job_answer
 from service.bodies import JSON, PNG, media_type, panorama_of_json, panorama_of_recipe, spooled
@@ -17,6 +19,7 @@ from service.schemas import Job, retry_after
 from service.submission import resolved
 
 router = APIRouter(tags=["panoramas"])
+log = logging.getLogger(__name__)
 
 _BODY = {
     "required": True,
@@ -85,6 +88,10 @@ async def submit_panorama(
         priority=body.priority,
         idempotency=idempotency,
     )
+    logs.now_about(view.record.id)
+    tracing.note(panoramas__job_id=view.record.id)
+    if not view.replayed:
+        log.info("job %s: accepted", view.record.id)
     headers = {"Location": f"/jobs/{view.record.id}"}
     if view.replayed:
         headers["Idempotency-Replayed"] = "true"
