@@ -146,7 +146,7 @@ def run(
     models = model_on_paper(folder) if light else _tiny(folder)
     module, lease = ("tests.faulty_worker", 2.0) if light else ("panoramas", 10.0)
     redis = RedisServer(folder / "redis", appendfsync="everysec", **{"auto-aof-rewrite-percentage": "0"})
-    environment = {"PANORAMAS_LEASE_SECONDS": f"{lease:g}", STEP_SECONDS: "0.1"}
+    environment = {"PANORAMAS_LEASE_SECONDS": f"{lease:g}", STEP_SECONDS: "0.05"}
     with running_stack(folder, models, redis=redis, workers=0, **environment) as stack:
         pauses = (lease / 5, lease * 0.6, lease * 1.4)  # shorter and longer than a lease
         chaos = Chaos(stack, workers, random.Random(seed), module, pauses)

@@ -106,7 +106,16 @@ def test_a_worker_told_to_stop_at_any_point_finishes_its_job_and_leaves(
         assert witness.ended(behind)["attempt"] == 1
 
 
-@pytest.mark.parametrize("point", ["popped", pytest.param("claimed", marks=chaos), "step", "stored", "committed"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("popped", marks=chaos),
+        pytest.param("claimed", marks=chaos),
+        "step",
+        "stored",
+        pytest.param("committed", marks=chaos),
+    ],
+)
 def test_a_second_sigterm_ends_at_once_and_loses_nothing(witness: Witness, marker: Path, point: str) -> None:
     put_back = point not in ("stored", "committed")
     job_id = witness.submit(num_inference_steps=40 if put_back else 5)
@@ -134,7 +143,7 @@ def test_a_worker_whose_grace_is_over_puts_its_job_back_at_a_step(witness: Witne
     ("point", "begun"),
     [
         pytest.param("popped", 1, marks=chaos),
-        ("claimed", 2),
+        pytest.param("claimed", 2, marks=chaos),
         pytest.param("step", 2, marks=chaos),
         ("stored", 2),
         pytest.param("committed", 1, marks=chaos),
@@ -158,7 +167,14 @@ def test_a_worker_stopped_for_longer_than_its_lease_commits_nothing_late(
 
 
 @pytest.mark.parametrize(
-    ("point", "begun"), [("popped", 1), ("claimed", 1), ("step", 2), ("stored", 1), ("committed", 1)]
+    ("point", "begun"),
+    [
+        pytest.param("popped", 1, marks=chaos),
+        pytest.param("claimed", 1, marks=chaos),
+        ("step", 2),
+        ("stored", 1),
+        pytest.param("committed", 1, marks=chaos),
+    ],
 )
 def test_a_model_process_killed_at_any_point_loses_nothing(
     witness: Witness, marker: Path, point: str, begun: int
@@ -240,6 +256,19 @@ def test_redis_killed_in_the_middle_of_a_job_costs_no_attempt(witness: Witness, 
     job = witness.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
     assert victim.poll() is None, "nothing needs a restart"
+
+
+@chaos
+def test_redis_gone_for_a_minute_costs_no_attempt(witness: Witness) -> None:
+    process = worker(witness, **{STEP_SECONDS: "0.1"})
+    job_id, behind = witness.submit(num_inference_steps=100), witness.submit(seed=8)
+    witness.running(job_id, step=2)
+    witness.stack.redis.kill()
+    time.sleep(60)
+    assert witness.http.post("/panoramas", json=PANORAMA).status_code == 503
+    witness.stack.redis.start()
+    assert [witness.ended(one)["attempt"] for one in (job_id, behind)] == [1, 1]
+    assert process.poll() is None
 
 
 def test_a_full_disk_under_redis_refuses_submits_and_keeps_what_was_painted(witness: Witness, marker: Path) -> None:

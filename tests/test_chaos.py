@@ -8,5 +8,5 @@ from tests.chaos import kept, run, table
 
 
 def test_random_signals_lose_no_job_and_commit_none_twice(tmp_path: Path) -> None:
-    rows = run(jobs=50, workers=3, seconds=12, redis_kills=1, seed=1, folder=tmp_path, light=True)
+    rows = run(jobs=40, workers=3, seconds=9, redis_kills=1, seed=1, folder=tmp_path, light=True)
     assert kept(rows), table(rows, seed=1)

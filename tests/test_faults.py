@@ -19,10 +19,13 @@ import pytest
 
 from jobs import keys
 from jobs.claims import JobClaims, Terms
+from jobs.envelope import envelope
 from jobs.record import State
+from jobs.scripts import source
 from tests.desk import PANORAMA, Desk, running_desk
 from tests.processes import RedisServer, eventually
 from tests.promise import RESULT, Jobs
+from worker.pulse import Pulse
 from worker.sweeper import Sweeper
 
 
@@ -135,6 +138,23 @@ def test_many_reapers_at_once_put_a_job_back_once(jobs: Jobs) -> None:
     assert taken == ids, "each once, in the order they had"
 
 
+@pytest.mark.chaos
+def test_an_attempt_that_never_ends_loses_its_lease_though_its_worker_lives(jobs: Jobs) -> None:
+    """A worker whose main thread hangs, in a write to a store that does not answer for instance."""
+    job_id = jobs.submit()
+    pulses = [Pulse(jobs.worker(name, lease_seconds=1), longest=0.5) for name in ("hanging", "healthy")]
+    record = jobs.worker("hanging").claim(job_id)
+    assert record
+    pulses[0].watch(record)
+    try:
+        for pulse in pulses:
+            pulse.start()
+        eventually(lambda: jobs.get(job_id).record.state == State.QUEUED, 20)
+    finally:
+        for pulse in pulses:
+            pulse.stop()
+
+
 def _race(*calls: Callable[[], Any]) -> None:
     """Two calls at once, either of which may come first."""
     barrier = threading.Barrier(2)
@@ -159,9 +179,10 @@ def _succeed(worker: JobClaims, job_id: str) -> State | None:
 def test_a_cancel_that_races_the_worker_has_one_outcome_which_stays(jobs: Jobs, moment: str) -> None:
     outcomes = set()
     worker = JobClaims(jobs.server.client(), "a", Terms())
+    script = jobs.redis.register_script(source("cancel"))  # without the board's event loop, which takes longer than it
     for _ in range(60):
         job_id = jobs.submit()
-        cancel = partial(jobs.cancel, job_id)
+        cancel = partial(script, args=[envelope(), job_id, 1000])
         if moment == "pop":
             _race(cancel, lambda: worker.claim(jobs.pop() or "none"))
         else:

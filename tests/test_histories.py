@@ -314,6 +314,6 @@ def test_no_history_of_transitions_breaks_an_invariant(redis_server: RedisServer
     Transitions.server = redis_server
     run = Transitions.TestCase
     run.settings = settings(
-        max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )
     run().runTest()

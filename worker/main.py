@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 
 from redis import Redis
@@ -92,6 +93,7 @@ def _work(redis: Redis, attempts: Attempts, child: ModelProcess, stopping: Stopp
 
 def _ready(child: ModelProcess, stopping: Stopping, load_timeout: float) -> bool:
     """Wait until the model process has its model; False once the worker should stop."""
+    pause = 1.0  # grows, for a model that cannot be loaded now may not be loadable for long
     while not stopping.requested:
         try:
             child.ensure_started()
@@ -100,7 +102,10 @@ def _ready(child: ModelProcess, stopping: Stopping, load_timeout: float) -> bool
             if child.age > load_timeout:
                 raise ChildDied(f"the model process was not ready within {load_timeout:g} s")
         except ChildDied as error:
-            log.error("%s; starting another", error.reason)
+            log.error("%s; starting another in %.0f s", error.reason, pause)
             child.kill()
-            threading.Event().wait(1.0)
+            until = time.monotonic() + pause
+            while not stopping.requested and time.monotonic() < until:
+                threading.Event().wait(0.2)
+            pause = min(pause * 2, 30.0)
     return False
