@@ -22,7 +22,7 @@ OPEN_PATHS = frozenset(
 )
 OPEN_FOLDER = "/page/"
 # Needs a key and is not counted: a scrape must not fail because its owner is busy.
-_UNCOUNTED = "/metrics"
+UNCOUNTED = "/metrics"
 
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer <key>`"},
@@ -56,7 +56,7 @@ class Access:
             return
         scope.setdefault("state", {})["owner"] = owner
         quota: Quota = scope["app"].state.services.quota
-        standing = await _count(quota, owner) if quota.limit and scope["path"] != _UNCOUNTED else None
+        standing = await _count(quota, owner) if quota.limit and scope["path"] != UNCOUNTED else None
         if standing is None:
             await self._app(scope, receive, send)
         elif standing.exceeded:

@@ -7,9 +7,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from service import problems
-from service.access import SECURITY_SCHEMES, is_open
+from service.access import SECURITY_SCHEMES, UNCOUNTED, is_open
+from service.batch_schemas import BatchRequest
+from service.examples import SCHEMAS
 from service.responses import problems as described
-from service.schemas import BatchRequest, PanoramaRequest
+from service.schemas import PanoramaRequest
 
 DESCRIPTION = """\
 Paints panoramas from text with MultiDiffusion. Submit one with `POST /panoramas`, poll `GET /jobs/{id}` until its
@@ -20,6 +22,13 @@ exist for you (404). Where requests are limited, every answer tells `RateLimit` 
 """
 # What every operation behind a key may answer.
 _ANYWHERE = (401, 429, 500, 503)
+_TAGS = [
+    {"name": "panoramas", "description": "Submit one."},
+    {"name": "batches", "description": "Submit many, look at them, cancel and fetch them together."},
+    {"name": "jobs", "description": "What a submit has made: look, follow, cancel, fetch, delete."},
+    {"name": "models", "description": "What can be asked for."},
+    {"name": "health", "description": "For orchestrators and monitoring."},
+]
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -42,6 +51,9 @@ def _components(schema: dict[str, Any]) -> None:
         written = model.model_json_schema(ref_template="#/components/schemas/{model}")
         written.pop("$defs", None)
         components[model.__name__] = written
+    for name, examples in SCHEMAS.items():  # here, because FastAPI drops what is null in an example
+        components[name]["examples"] = examples
+    schema["tags"] = _TAGS
     schema["components"]["securitySchemes"] = SECURITY_SCHEMES
     # None of them is needed where the server has no keys.
     schema["security"] = [{"bearer": []}, {"apiKey": []}, {}]
@@ -52,7 +64,7 @@ def _operation(path: str, operation: dict[str, Any]) -> None:
     if is_open(path):
         operation["security"] = []
     else:
-        for status, response in described(*_ANYWHERE).items():
+        for status, response in described(*((401, 500) if path == UNCOUNTED else _ANYWHERE)).items():
             responses.setdefault(str(status), response)
     if "requestBody" in operation:
         for status, response in described(400, 413).items():

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from engine.errors import ParamsError
 from jobs.board import QueueFull
@@ -87,6 +88,8 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
             return invalid(faults_of(error))
         case RequestValidationError():
             return invalid([_field_problem(item) for item in error.errors()])
+        case ClientDisconnect():  # nobody hears it; it is no fault of ours
+            return ProblemError(400, "body-cut", "The body broke off", "Nothing was accepted.")
         case KeyReused():
             fault = FieldProblem(pointer="#/Idempotency-Key", detail="belongs to another request (in the header)")
             return ProblemError(422, "idempotency-key-reused", "The Idempotency-Key was used before", errors=[fault])
@@ -146,6 +149,7 @@ def install(app: FastAPI) -> None:
         ParamsError,
         RequestValidationError,
         QueueFull,
+        ClientDisconnect,
         KeyReused,
         RedisError,
         StoreError,

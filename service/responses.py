@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.examples import PROBLEMS
 from service.problems import MEDIA_TYPE
 
 Responses = dict[int | str, dict[str, Any]]
 
 _MEANINGS = {
-    400: "The body could not be read",
+    400: "The body broke off",
     401: "No API key, or one that is not known",
     404: "There is no such thing, or it is not yours",
     406: "The image cannot be had in a form that `Accept` takes",
@@ -34,11 +35,11 @@ _RETRIED = {
 
 def problems(*statuses: int) -> Responses:
     """OpenAPI responses of an operation's problems."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {
             "description": _MEANINGS[status],
-            "content": content,
+            "content": {MEDIA_TYPE: {"schema": schema, "example": PROBLEMS[status]}},
             **({"headers": _RETRIED} if status in (409, 429, 503, 507) else {}),
         }
         for status in statuses

@@ -14,10 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from engine.catalog import ModelSpec
 from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, Geometry, PanoramaParams
-from jobs.batches import Batch as BatchRecord
 from jobs.board import JobView
 from jobs.record import Priority, State
-from service.problems import FieldProblem
 
 ID_PATTERN = "^[0-9a-f]{32}$"
 
@@ -39,11 +37,7 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_small_json)]
 class PanoramaRequest(BaseModel):
     """What to paint. Every field but `prompt` may be left out; null means the default."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        json_schema_extra={"examples": [{"prompt": "snowy mountains at sunset"}]},
-    )
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     prompt: Annotated[Prompt, Field(min_length=1, description="What the panorama shows")]
     negative_prompt: Prompt = Field("", description="What it should not show")
@@ -88,19 +82,6 @@ class PanoramaRequest(BaseModel):
         params = PanoramaParams(**{"seed": secrets.randbelow(2**32), **defaults, **own})
         params.check_fits(geometry(spec))
         return params
-
-
-class BatchRequest(BaseModel):
-    """Many panoramas."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"items": [{"prompt": "snowy mountains at sunset"}, {"prompt": "a harbour at night"}]}]
-        },
-    )
-
-    items: list[PanoramaRequest] = Field(min_length=1, max_length=10_000)
 
 
 class ResolvedInput(BaseModel):
@@ -188,42 +169,6 @@ class Job(BaseModel):
     links: dict[str, str]
 
 
-class ItemErrors(BaseModel):
-    """What is wrong with one item of a batch."""
-
-    index: int = Field(description="Which item, from 0")
-    errors: list[FieldProblem]
-
-
-class Counts(BaseModel):
-    """Jobs of a batch by state."""
-
-    queued: int
-    running: int
-    succeeded: int
-    failed: int
-    canceled: int
-    expired: int
-
-
-class Batch(BaseModel):
-    """Many jobs under one id."""
-
-    id: str = Field(pattern=ID_PATTERN)
-    state: Literal["accepting", "running", "ended"] = Field(
-        description="`accepting`: not every item has become a job yet. Where it stays so, the submit broke off; sent"
-        " again under the same Idempotency-Key, it goes on"
-    )
-    created_at: datetime
-    canceled_at: datetime | None
-    total: int = Field(description="Items that were good")
-    accepted: int = Field(description="Those that have become jobs")
-    refused: int = Field(description="Items that were not good; only with `Prefer: handling=lenient`")
-    counts: Counts
-    errors: list[ItemErrors] = Field(description="What was wrong with those refused, of the first hundred")
-    links: dict[str, str]
-
-
 class Jobs(BaseModel):
     """One page of jobs."""
 
@@ -301,29 +246,6 @@ def job_out(view: JobView) -> Job:
         links={
             "self": path,
             **{name: f"{path}/{name}" for name in ("image", "thumbnail", "events", "preview", "cancel")},
-        },
-    )
-
-
-def batch_out(batch: BatchRecord) -> Batch:
-    """A batch as clients see it."""
-    path = f"/batches/{batch.id}"
-    running: Literal["running", "accepting"] = "running" if batch.complete else "accepting"
-    return Batch(
-        id=batch.id,
-        state="ended" if batch.ended else running,
-        created_at=moment(batch.created_at),
-        canceled_at=moment(batch.canceled_at),
-        total=batch.total,
-        accepted=batch.accepted,
-        refused=batch.refused,
-        counts=Counts(**batch.counts),
-        errors=[ItemErrors(**item) for item in batch.errors],
-        links={
-            "self": path,
-            "jobs": f"/jobs?batch={batch.id}",
-            "cancel": f"{path}/cancel",
-            "images": f"{path}/images.zip",
         },
     )
 

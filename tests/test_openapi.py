@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -55,19 +58,51 @@ def test_the_checked_in_description_is_the_applications_own() -> None:
     assert DESCRIPTION.read_text() == render(), "run `make openapi`"
 
 
-def test_every_operation_has_a_name_a_summary_and_its_problems() -> None:
-    description = yaml.safe_load(DESCRIPTION.read_text())
-    assert description["openapi"].startswith("3.1")
+def operations() -> list[tuple[str, dict[str, Any]]]:
+    paths = yaml.safe_load(DESCRIPTION.read_text())["paths"]
+    return [(f"{method} {path}", known[method]) for path, known in paths.items() for method in known]
+
+
+def test_every_operation_has_a_name_a_summary_a_text_and_its_problems() -> None:
+    assert yaml.safe_load(DESCRIPTION.read_text())["openapi"].startswith("3.1")
     names = []
-    for path, operations in description["paths"].items():
-        for method, operation in operations.items():
-            where = f"{method} {path}"
-            names.append(operation["operationId"])
-            assert operation["summary"], where
-            for status, response in operation["responses"].items():
-                if int(status) >= 400:
-                    assert list(response["content"]) == ["application/problem+json"], f"{where} {status}"
+    for where, operation in operations():
+        names.append(operation["operationId"])
+        assert re.fullmatch("[a-z]+[A-Za-z]*", operation["operationId"]), where
+        assert operation["summary"], where
+        assert operation["description"], where
+        assert operation["tags"], where
+        for status, response in operation["responses"].items():
+            assert response["description"], f"{where} {status}"
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], f"{where} {status}"
+        if operation.get("security") != []:
+            assert {"401", "500"} <= set(operation["responses"]), where
+        if "{" in where:
+            assert {"404", "422"} <= set(operation["responses"]), where
+        for parameter in operation.get("parameters", ()):
+            assert parameter["description"], f"{where} {parameter['name']}"
     assert len(set(names)) == len(names)
+
+
+def test_every_body_has_an_example_and_each_example_is_what_its_schema_says() -> None:
+    description = yaml.safe_load(DESCRIPTION.read_text())
+    checked = 0
+    for where, operation in operations():
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        for body in [*bodies, *operation["responses"].values()]:
+            for media_type, content in body.get("content", {}).items():
+                if "json" not in media_type or media_type.endswith("ndjson"):
+                    continue
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                examples = [content["example"]] if "example" in content else []
+                examples += description["components"]["schemas"][name].get("examples", [])
+                assert examples, f"{where}: {name}"
+                root = {"$ref": f"#/components/schemas/{name}", "components": description["components"]}
+                for example in examples:
+                    jsonschema.Draft202012Validator(root).validate(example)
+                    checked += 1
+    assert checked > 50
 
 
 def test_a_generated_client_submits_waits_fetches_and_cancels(stack: Stack, generated: ModuleType) -> None:

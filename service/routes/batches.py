@@ -18,6 +18,7 @@ from jobs.batches import NewJob
 from jobs.board import QueueFull
 from jobs.idempotency import Idempotency
 from service.archive import zipped
+from service.batch_schemas import Batch, batch_out
 from service.bodies import JSON, JSON_LINES, batch_items, canonical, media_type, of_item, spooled
 from service.conditional import is_fresh, weak_etag
 from service.dependencies import Caller, FoundBatch, Held, Services, no_such_batch
@@ -25,7 +26,7 @@ from service.preferences import Prefer, is_lenient
 from service.problems import FieldProblem, ProblemError, faults_of, invalid
 from service.responses import NOT_MODIFIED, Responses, binary, header, problems
 from service.routes.panoramas import IdempotencyKey
-from service.schemas import Batch, PanoramaRequest, batch_out
+from service.schemas import PanoramaRequest
 from service.submission import resolved
 
 router = APIRouter(tags=["batches"])

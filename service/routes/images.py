@@ -66,8 +66,9 @@ async def get_image(view: FoundJob, services: Held, request: Request) -> Respons
             "content": {"image/jpeg": _FILE},
             "headers": {name: _HEADERS[name] for name in ("ETag", "Cache-Control")},
         },
+        206: {"description": "A part of it", "content": {"image/jpeg": _FILE}, "headers": _PART},
         **NOT_MODIFIED,
-        **problems(404, 409, 410, 422),
+        **problems(404, 409, 410, 416, 422),
     },
 )
 async def get_thumbnail(view: FoundJob, services: Held, request: Request) -> Response:

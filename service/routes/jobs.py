@@ -73,10 +73,10 @@ async def list_jobs(
     services: Held,
     caller: Caller,
     response: Response,
-    state: Annotated[State | None, Query(description="Only those in this state")] = None,
+    state: Annotated[State | None, Query(description="Only those in this state", examples=["succeeded"])] = None,
     batch: Annotated[str | None, Query(pattern=ID_PATTERN, description="Only those of this batch")] = None,
     cursor: Annotated[str | None, Query(max_length=64, description="From `Link`: where the next page begins")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Most jobs on a page")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most jobs on a page", examples=[20])] = 20,
 ) -> Jobs:
     """Yours, newest first. Jobs that come meanwhile never shift a later page. Expired ones are listed by their batch
     alone, which knows them for as long as itself.

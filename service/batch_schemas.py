@@ -1,0 +1,79 @@
+"""The API's JSON of batches."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.batches import Batch as BatchRecord
+from service.problems import FieldProblem
+from service.schemas import ID_PATTERN, PanoramaRequest, moment
+
+
+class BatchRequest(BaseModel):
+    """Many panoramas."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[PanoramaRequest] = Field(min_length=1, max_length=10_000)
+
+
+class ItemErrors(BaseModel):
+    """What is wrong with one item of a batch."""
+
+    index: int = Field(description="Which item, from 0")
+    errors: list[FieldProblem]
+
+
+class Counts(BaseModel):
+    """Jobs of a batch by state."""
+
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+    expired: int
+
+
+class Batch(BaseModel):
+    """Many jobs under one id."""
+
+    id: str = Field(pattern=ID_PATTERN)
+    state: Literal["accepting", "running", "ended"] = Field(
+        description="`accepting`: not every item has become a job yet. Where it stays so, the submit broke off; sent"
+        " again under the same Idempotency-Key, it goes on"
+    )
+    created_at: datetime
+    canceled_at: datetime | None
+    total: int = Field(description="Items that were good")
+    accepted: int = Field(description="Those that have become jobs")
+    refused: int = Field(description="Items that were not good; only with `Prefer: handling=lenient`")
+    counts: Counts
+    errors: list[ItemErrors] = Field(description="What was wrong with those refused, of the first hundred")
+    links: dict[str, str]
+
+
+def batch_out(batch: BatchRecord) -> Batch:
+    """A batch as clients see it."""
+    path = f"/batches/{batch.id}"
+    running: Literal["running", "accepting"] = "running" if batch.complete else "accepting"
+    return Batch(
+        id=batch.id,
+        state="ended" if batch.ended else running,
+        created_at=moment(batch.created_at),
+        canceled_at=moment(batch.canceled_at),
+        total=batch.total,
+        accepted=batch.accepted,
+        refused=batch.refused,
+        counts=Counts(**batch.counts),
+        errors=[ItemErrors(**item) for item in batch.errors],
+        links={
+            "self": path,
+            "jobs": f"/jobs?batch={batch.id}",
+            "cancel": f"{path}/cancel",
+            "images": f"{path}/images.zip",
+        },
+    )

@@ -1,0 +1,132 @@
+"""Examples in the API's description. A test holds them to their schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ID = "4f0c2b7e9a5d4c118e36f1a2b3c4d5e6"
+_BATCH_ID = "9d3b1c5a7f8e4d02b6a1c0e2f4d6b8a0"
+_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+PANORAMA: dict[str, Any] = {
+    "prompt": "snowy mountains at sunset",
+    "width": 2048,
+    "height": 512,
+    "seed": 7,
+    "metadata": {"order": 1017},
+}
+
+JOB: dict[str, Any] = {
+    "id": _ID,
+    "state": "succeeded",
+    "priority": "interactive",
+    "batch_id": None,
+    "batch_index": None,
+    "progress": {"step": 50, "total_steps": 50, "fraction": 1.0, "phase": "done"},
+    "queue_position": None,
+    "eta_seconds": None,
+    "attempt": 1,
+    "created_at": "2026-03-02T09:15:27.101000Z",
+    "started_at": "2026-03-02T09:15:27.480000Z",
+    "finished_at": "2026-03-02T09:15:41.922000Z",
+    "expires_at": "2026-03-03T09:15:41.922000Z",
+    "input": {
+        "prompt": "snowy mountains at sunset",
+        "negative_prompt": "",
+        "width": 2048,
+        "height": 512,
+        "num_inference_steps": 50,
+        "guidance_scale": 7.5,
+        "seed": 7,
+        "model": "2.1",
+        "scheduler": "ddim",
+        "circular": False,
+        "view_stride": 8,
+        "view_weights": "uniform",
+    },
+    "result": {"url": f"/jobs/{_ID}/image", "sha256": _SHA256, "bytes": 2264031, "width": 2048, "height": 512},
+    "error": None,
+    "timings": {"load": 0.0, "encode": 0.04, "denoise": 13.6, "decode": 0.5, "png": 0.05, "store": 0.02},
+    "notices": [],
+    "model": {"name": "2.1", "revision": "4e63672c03103b6c636b8fb4119ba982469b2955"},
+    "metadata": {"order": 1017},
+    "links": {"self": f"/jobs/{_ID}"}
+    | {name: f"/jobs/{_ID}/{name}" for name in ("image", "thumbnail", "events", "preview", "cancel")},
+}
+
+BATCH: dict[str, Any] = {
+    "id": _BATCH_ID,
+    "state": "running",
+    "created_at": "2026-03-02T09:15:27.101000Z",
+    "canceled_at": None,
+    "total": 10000,
+    "accepted": 10000,
+    "refused": 0,
+    "counts": {"queued": 9120, "running": 4, "succeeded": 875, "failed": 1, "canceled": 0, "expired": 0},
+    "errors": [],
+    "links": {
+        "self": f"/batches/{_BATCH_ID}",
+        "jobs": f"/jobs?batch={_BATCH_ID}",
+        "cancel": f"/batches/{_BATCH_ID}/cancel",
+        "images": f"/batches/{_BATCH_ID}/images.zip",
+    },
+}
+
+MODELS: dict[str, Any] = {
+    "items": [
+        {
+            "name": "2.1",
+            "default": True,
+            "window_px": 512,
+            "latent_factor": 8,
+            "defaults": {"num_inference_steps": 50, "guidance_scale": 7.5, "scheduler": "ddim", "view_stride": 8},
+        }
+    ],
+    "schedulers": ["ddim"],
+    "view_weights": ["uniform"],
+    "limits": {"width": 8192, "height": 2048, "num_inference_steps": 200, "pixel_steps": 838860800},
+}
+
+
+def _problem(status: int, kind: str, title: str, detail: str | None = None, **more: Any) -> dict[str, Any]:
+    told = {"detail": detail} if detail else {}
+    return {"type": f"urn:panoramas:problem:{kind}", "title": title, "status": status, **told, **more}
+
+
+PROBLEMS: dict[int, dict[str, Any]] = {
+    400: _problem(400, "body-cut", "The body broke off", "Nothing was accepted."),
+    401: _problem(401, "unauthorized", "An API key is needed"),
+    404: _problem(404, "no-such-job", "There is no such job", f"job_id: {_ID} is unknown"),
+    406: _problem(
+        406, "not-acceptable", "The image cannot be had in that form", "Accept: one of image/png, image/webp"
+    ),
+    409: _problem(409, "no-image", "The job has no image: it is running"),
+    410: _problem(410, "expired", "It has expired or was deleted"),
+    413: _problem(413, "body-too-large", "The body is too large", "body: at most 65536 bytes are accepted"),
+    415: _problem(
+        415, "unsupported-media-type", "A body of this type is not understood", "Content-Type: application/json"
+    ),
+    416: _problem(416, "range-outside", "The range lies outside the image"),
+    422: _problem(
+        422,
+        "invalid-request",
+        "The request is not valid",
+        "width: must be a multiple of 8, not 2050",
+        errors=[{"pointer": "#/width", "detail": "must be a multiple of 8, not 2050"}],
+    ),
+    429: _problem(429, "queue-full", "The queue is full", "As many jobs wait as this server lets wait."),
+    500: _problem(500, "internal-error", "The server met an unexpected error"),
+    503: _problem(503, "unavailable", "The queue does not answer", "Nothing was changed; try again in a few seconds."),
+    507: _problem(507, "image-store-full", "The image store is full", "Nothing was accepted; try again later."),
+}
+
+_SHORT = {"prompt": "a harbour at night"}
+SCHEMAS: dict[str, list[dict[str, Any]]] = {
+    "PanoramaRequest": [PANORAMA, _SHORT],
+    "BatchRequest": [{"items": [PANORAMA, _SHORT]}],
+    "Job": [JOB],
+    "Jobs": [{"items": [JOB]}],
+    "Batch": [BATCH],
+    "Models": [MODELS],
+    "Health": [{"status": "ok", "workers": 2}],
+}
