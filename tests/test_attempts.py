@@ -258,6 +258,40 @@ def test_redis_killed_in_the_middle_of_a_job_costs_no_attempt(witness: Witness, 
     assert victim.poll() is None, "nothing needs a restart"
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "in a job"])
+def test_a_worker_told_to_stop_while_redis_is_away_leaves_and_loses_nothing(witness: Witness, busy: bool) -> None:
+    process = worker(witness, PANORAMAS_DRAIN_SECONDS="1", **{STEP_SECONDS: "0.1" if busy else "0.01"})
+    job_id = witness.submit(num_inference_steps=50)
+    witness.running(job_id, step=2) if busy else witness.ended(job_id)
+    witness.stack.redis.kill()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    witness.stack.redis.start()
+    worker(witness)
+    assert witness.ended(job_id)["state"] == "succeeded"
+
+
+def test_rqs_own_tools_see_the_workers_that_live(witness: Witness) -> None:
+    with witness.stack.redis.client() as redis:
+        redis.sadd("rq:workers", "rq:worker:killed-long-ago")
+        redis.sadd("rq:workers:panoramas", "rq:worker:killed-long-ago")
+        worker(witness)
+        witness.ended(witness.submit())
+        (name,) = redis.smembers("rq:workers:panoramas")
+        assert redis.exists(str(name))
+        assert redis.smembers("rq:workers") == {name}
+
+
+@chaos
+def test_a_record_that_cannot_be_read_costs_no_other_job(witness: Witness) -> None:
+    broken, good = witness.submit(), witness.submit(seed=8)
+    with witness.stack.redis.client() as redis:
+        redis.hset(f"panoramas:job:{broken}", "input", "{")
+        worker(witness)
+        assert witness.ended(good)["state"] == "succeeded"
+        eventually(lambda: redis.hget(f"panoramas:job:{broken}", "state") == "failed", 60)
+
+
 @chaos
 def test_redis_gone_for_a_minute_costs_no_attempt(witness: Witness) -> None:
     process = worker(witness, **{STEP_SECONDS: "0.1"})

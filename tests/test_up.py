@@ -85,6 +85,19 @@ def test_a_role_that_dies_is_started_again(tmp_path: Path, tiny_model: Path, rol
         assert job["state"] == "succeeded"
 
 
+def test_a_server_that_dies_is_started_again_on_its_data_and_finishes_what_was_accepted(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with up(tmp_path, tiny_model) as (process, url), Client(url) as client:
+        before = client.wait(client.submit("mountains", **SMALL)["id"])
+        running = client.submit("mountains", **{**SMALL, "num_inference_steps": 100})
+        server = next(member for member in family(process) if "valkey" in member.name())
+        server.kill()
+        eventually(lambda: httpx.get(f"{url}/readyz").is_success, 30, "the API is ready again")
+        assert client.wait(running["id"])["state"] == "succeeded"
+        assert client.image(client.get(before["id"])).startswith(b"\x89PNG")
+
+
 def test_two_services_never_share_a_data_folder(tmp_path: Path, tiny_model: Path) -> None:
     with up(tmp_path, tiny_model):
         second = subprocess.run(

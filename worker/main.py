@@ -58,7 +58,7 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     Sweeper(JobClaims(_client(redis_url), name, settings.terms), store).start()
     try:
         while not stopping.requested:
-            _work(Redis.from_url(redis_url), attempts, child, stopping, settings.load_timeout)
+            _work(Redis.from_url(redis_url, socket_connect_timeout=2), attempts, child, stopping, settings.load_timeout)
     finally:
         child.kill()
         pulse.stop()

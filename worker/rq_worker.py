@@ -6,15 +6,19 @@ retries and timeouts are not used: the record in `jobs` is the truth.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import FrameType
 
 from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import ConnectionError, TimeoutError
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.worker.base import BaseWorker
+from rq.worker_registration import clean_worker_registry
 
 from jobs.keys import QUEUE
 
@@ -41,9 +45,21 @@ class PanoramaWorker(BaseWorker):
     def __init__(
         self, *, run: Callable[[str], None], before_pop: Callable[[], bool], connection: Redis, name: str
     ) -> None:
-        super().__init__([QUEUE], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=30)
+        super().__init__([QUEUE], name=name, connection=connection, serializer=JSONSerializer)
         self._run = run
         self._before_pop = before_pop
+
+    def register_birth(self) -> None:
+        """Signs on, and signs off those who could not: RQ does that with the maintenance that is left out here."""
+        super().register_birth()
+        clean_worker_registry(self.queues[0])
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ's tools read this, and nothing here depends on it: Redis being away keeps no worker from being told to
+        stop, and strands no job that was popped just before.
+        """
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            super().heartbeat(timeout, pipeline)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         self._run(job.id)
