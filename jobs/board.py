@@ -59,6 +59,7 @@ class JobBoard:
         self._max_own = max_queued_per_owner or max_queued
         self._submit = redis.register_script(source("submit"))
         self._cancel = redis.register_script(source("cancel"))
+        self._look = redis.register_script(source("look"))
         self._delete = redis.register_script(source("delete"))
         self._tombstone_seconds = Terms().tombstone_seconds
 
@@ -125,27 +126,7 @@ class JobBoard:
 
     async def get(self, job_id: str) -> JobView | None:
         """A job as it stands, or None for an id that was never given out or is long gone."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.job(job_id))
-            pipe.zrank(keys.DISPATCHED, job_id)
-            pipe.zcard(keys.DISPATCHED)
-            pipe.zrank(keys.WAITING, job_id)
-            pipe.zcard(keys.WAITING)
-            pipe.zrank(keys.WAITING_BATCH, job_id)
-            pipe.zcard(keys.WAITING_BATCH)
-            pipe.hget(keys.FAIRNESS, "streak")
-            pipe.time()
-            pipe.hget(keys.PACE, "job_ms")
-            pipe.zrange(keys.WORKERS, 0, -1, withscores=True)
-            fields, handed_rank, handed, *places, streak, time, pace, workers = await pipe.execute()
-        if not fields:
-            return None
-        record = read_record(job_id, fields)
-        waiting = _jobs_before(*places, streak=int(streak or 0))
-        position = handed_rank if waiting is None else handed + waiting
-        now = time[0] * 1000 + time[1] // 1000
-        alive = sum(score > now - keys.WORKER_SILENCE_MS for _, score in workers)
-        return JobView(record, position, _estimate(record, position, now, int(pace) if pace else None, alive))
+        return _view(job_id, await self._look(args=[job_id]))
 
     async def delete(self, job_id: str) -> State | None:
         """Bury an ended job whose image is gone already. Returns the state before; None for an unknown id."""
@@ -162,7 +143,12 @@ class JobBoard:
 
     async def views(self, records: Sequence[JobRecord]) -> list[JobView]:
         """Views of records just read. Only those that have not ended are looked up again, for their place and time."""
-        seen = [JobView(r, None, None) if r.state.terminal else await self.get(r.id) for r in records]
+        open_ids = [record.id for record in records if not record.state.terminal]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in open_ids:
+                await self._look(args=[job_id], client=pipe)
+            found = dict(zip(open_ids, await pipe.execute() if open_ids else (), strict=True))
+        seen = [_view(r.id, found[r.id]) if r.id in found else JobView(r, None, None) for r in records]
         return [view for view in seen if view is not None]
 
     async def cancel(self, job_id: str) -> bool:
@@ -190,6 +176,20 @@ class JobBoard:
         """What a job has taken lately; a guess where none has ended."""
         pace = await self._redis.hget(keys.PACE, "job_ms")
         return int(pace) / 1000 if pace else 10.0
+
+
+def _view(job_id: str, looked_up: Any) -> JobView | None:
+    """What look.lua has told of a job."""
+    if looked_up is None:
+        return None
+    flat, *queue = looked_up
+    record = read_record(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+    if not queue:
+        return JobView(record, None, None)
+    now, handed_rank, handed, *places, streak, pace, alive = queue
+    waiting = _jobs_before(*places, streak=int(streak or 0))
+    position = handed_rank if waiting is None else handed + waiting
+    return JobView(record, position, _estimate(record, position, now, int(pace) if pace else None, alive))
 
 
 def _jobs_before(

@@ -48,7 +48,8 @@ class Owner:
     owner: str
 
 
-def _services(request: Request) -> Services:
+# Dependencies are coroutines even where they wait for nothing: FastAPI sends plain functions to a thread.
+async def _services(request: Request) -> Services:
     return request.app.state.services
 
 
@@ -57,7 +58,7 @@ BatchId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the s
 JobId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
 
 
-def _caller(request: Request) -> Owner:
+async def _caller(request: Request) -> Owner:
     return Owner(request.state.owner)  # service.access has put it there
 
 

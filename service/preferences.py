@@ -25,7 +25,7 @@ def is_lenient(prefer: str) -> bool:
     return any(_LENIENT.match(preference) for preference in prefer.split(","))
 
 
-def _prefer(
+async def _prefer(
     request: Request,
     prefer: Annotated[  # described as one header, which is all that generated clients can send
         str | None,

@@ -36,14 +36,17 @@ def source(name: str) -> str:
         "BATCH": keys.BATCH,
         "BATCH_JOBS": keys.BATCH_JOBS,
         "TALLY": keys.TALLY,
+        "WORKERS": keys.WORKERS,
         "RQ_LIST": keys.RQ_LIST,
         "RQ_INTERMEDIATE": keys.RQ_INTERMEDIATE,
         "RQ_JOB": keys.RQ_JOB,
     }
-    constants = ["#!lua" if name in ("submit", "open_batch") else "#!lua flags=allow-oom"]
+    flags = {"submit": "", "open_batch": "", "look": " flags=no-writes"}
+    constants = ["#!lua" + flags.get(name, " flags=allow-oom")]
     constants += [f"local {constant} = '{key}'" for constant, key in names.items()]
     numbers = {
         "WINDOW": WINDOW,
+        "WORKER_SILENCE": keys.WORKER_SILENCE_MS,
         "SHARE": SHARE,
         "MEMORY_FOR_SUBMITS": MEMORY_FOR_SUBMITS,
         "EVENTS_KEPT": keys.EVENTS_KEPT,
