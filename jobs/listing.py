@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -11,9 +9,7 @@ from redis.asyncio import Redis
 from jobs import keys
 from jobs.record import JobRecord, State, read_record
 
-
-class BadCursor(Exception):
-    """The cursor was not given out by `JobListing.page`."""
+CURSOR_PATTERN = "^[0-9a-f]{1,13}$"  # a sequence number below 2**53, so that it is exact as a score
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +29,9 @@ class JobListing:
     async def page(
         self, owner: str, *, state: State | None = None, batch: str | None = None, cursor: str | None, limit: int
     ) -> Page:
-        """At most `limit` jobs. A cursor is a place in the order of submission: new jobs never shift a later page.
-
-        Raises:
-            BadCursor
-        """
+        """At most `limit` jobs. A cursor is a place in the order of submission: new jobs never shift a later page."""
         index = keys.index(owner, state) if batch is None else keys.batch_index(batch, state)
-        below = f"({_decode(cursor)}" if cursor else "+inf"
+        below = f"({int(cursor, 16)}" if cursor else "+inf"
         # One more than asked for tells whether there is a next page.
         found_ids = await self._redis.zrange(index, below, "-inf", desc=True, byscore=True, offset=0, num=limit + 1)
         ids = [str(job_id) for job_id in found_ids]
@@ -49,19 +41,4 @@ class JobListing:
             found = await pipe.execute()
         records = [read_record(job_id, fields) for job_id, fields in zip(ids, found, strict=False) if fields]
         more = len(ids) > limit and records
-        return Page(records, _encode(records[-1].sequence) if more else None)
-
-
-def _encode(sequence: int) -> str:
-    return base64.urlsafe_b64encode(f"before:{sequence}".encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str) -> int:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        name, _, sequence = text.partition(":")
-        if name == "before" and sequence.isdecimal() and len(sequence) < 20:
-            return int(sequence)
-    except (binascii.Error, ValueError):
-        pass
-    raise BadCursor
+        return Page(records, f"{records[-1].sequence:x}" if more else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -54,7 +55,7 @@ async def _services(request: Request) -> Services:
 
 
 Held = Annotated[Services, Depends(_services)]
-BatchId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
+BatchId = Annotated[str, Path(description="The id that the submit returned")]
 JobId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
 
 
@@ -96,7 +97,7 @@ async def find_batch(batch_id: str, services: Services, caller: Owner) -> Batch:
     Raises:
         ProblemError: 404.
     """
-    batch = await services.batches.get(batch_id)
+    batch = await services.batches.get(batch_id) if re.fullmatch(ID_PATTERN, batch_id) else None
     if batch is None or batch.owner != caller.owner:
         raise no_such_batch(batch_id)
     return batch

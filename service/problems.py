@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import compile_path
 
 from engine.errors import ParamsError
 from jobs.board import QueueFull
@@ -138,8 +139,10 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
 def install(app: FastAPI) -> None:
     """Answer every exception of `app` with a problem."""
 
-    async def answer(_request: Request, error: Exception) -> JSONResponse:
+    async def answer(request: Request, error: Exception) -> JSONResponse:
         translated = translate(error)
+        if translated.problem.status == 405:
+            translated.headers |= _allowed(app, request.url.path)
         if translated.problem.status >= 500:
             log.error("%s: %s", type(error).__name__, error, exc_info=translated.problem.status == 500)
         return problem_response(translated)
@@ -158,6 +161,14 @@ def install(app: FastAPI) -> None:
     ):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, answer)
+
+
+def _allowed(app: FastAPI, path: str) -> dict[str, str]:
+    """`Allow` with every method of a path; the framework knows those of the first handler that the path leads to."""
+    for template, operations in app.openapi()["paths"].items():
+        if compile_path(template)[0].match(path):
+            return {"Allow": ", ".join(sorted(method.upper() for method in operations))}
+    return {}
 
 
 def faults_of(error: ProblemError | ParamsError) -> list[FieldProblem]:

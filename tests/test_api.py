@@ -142,6 +142,7 @@ def test_an_unknown_path_and_method_are_problems(http: httpx.Client) -> None:
     response = http.delete("/panoramas")
     assert_problem(response, 405)
     assert response.headers["allow"] == "POST"
+    assert http.put(f"/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET"
 
 
 def test_garbage_on_the_connection_does_not_hurt_the_api(stack: Stack, http: httpx.Client) -> None:

@@ -238,11 +238,8 @@ def test_the_pictures_of_a_batch_come_as_one_archive(desk: Desk) -> None:
 
 
 def test_an_unknown_batch_is_404(desk: Desk) -> None:
-    nobodys = "0" * 32
-    for method, path in (
-        ("GET", f"/batches/{nobodys}"),
-        ("POST", f"/batches/{nobodys}/cancel"),
-        ("GET", f"/batches/{nobodys}/images.zip"),
-        ("GET", f"/jobs?batch={nobodys}"),
-    ):
-        assert "batch_id" in assert_problem(desk.http.request(method, path), 404)["detail"]
+    for unknown in ("0" * 32, "None", "..%00"):
+        for method, rest in (("GET", ""), ("POST", "/cancel"), ("GET", "/images.zip")):
+            answer = desk.http.request(method, f"/batches/{unknown}{rest}")
+            assert "batch_id" in assert_problem(answer, 404)["detail"]
+    assert_problem(desk.http.get(f"/jobs?batch={'0' * 32}"), 404)

@@ -134,7 +134,7 @@ def test_jobs_are_listed_by_state_and_an_item_is_the_job(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("query", "pointer"),
-    [("cursor=abc", "#/cursor"), ("limit=0", "#/limit"), ("limit=101", "#/limit"), ("state=lost", "#/state")],
+    [("cursor=xyz", "#/cursor"), ("limit=0", "#/limit"), ("limit=101", "#/limit"), ("state=lost", "#/state")],
 )
 def test_a_bad_query_is_named(desk: Desk, query: str, pointer: str) -> None:
     assert assert_problem(desk.http.get(f"/jobs?{query}"), 422)["errors"][0]["pointer"] == pointer

@@ -30,7 +30,8 @@ data: {"step": 7, "url": "/jobs/8a0f.../preview?step=7"}
 _STREAM: Responses = {
     200: {
         "description": "Events until the job has ended",
-        "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        # Of no type: some readers of this mean one event by it, some the whole stream.
+        "content": {MEDIA_TYPE: {"schema": {"title": "Server-sent events"}, "example": _EXAMPLE}},
     },
     204: {"description": "The job has ended and the client knows: it need not come back"},
 }

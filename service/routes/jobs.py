@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Response
 
-from jobs.listing import BadCursor
+from jobs.listing import CURSOR_PATTERN
 from jobs.record import State
 from service.answers import job_etag
 from service.conditional import is_fresh
 from service.dependencies import Caller, FoundJob, Held, JobId, find_batch, gone, no_such_job
 from service.preferences import Prefer, wait_seconds
-from service.problems import FieldProblem, ProblemError, invalid
+from service.problems import ProblemError
 from service.responses import NOT_MODIFIED, header, problems
 from service.schemas import ID_PATTERN, Job, Jobs, job_out, retry_after
 
@@ -75,7 +75,9 @@ async def list_jobs(
     response: Response,
     state: Annotated[State | None, Query(description="Only those in this state", examples=["succeeded"])] = None,
     batch: Annotated[str | None, Query(pattern=ID_PATTERN, description="Only those of this batch")] = None,
-    cursor: Annotated[str | None, Query(max_length=64, description="From `Link`: where the next page begins")] = None,
+    cursor: Annotated[
+        str | None, Query(pattern=CURSOR_PATTERN, description="From `Link`: where the next page begins")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs on a page", examples=[20])] = 20,
 ) -> Jobs:
     """Yours, newest first. Jobs that come meanwhile never shift a later page. Expired ones are listed by their batch
@@ -83,11 +85,7 @@ async def list_jobs(
     """
     if batch is not None:
         await find_batch(batch, services, caller)
-    try:
-        page = await services.listing.page(caller.owner, state=state, batch=batch, cursor=cursor, limit=limit)
-    except BadCursor as error:
-        fault = FieldProblem(pointer="#/cursor", detail="is not one that this service gave out (in the query)")
-        raise invalid([fault]) from error
+    page = await services.listing.page(caller.owner, state=state, batch=batch, cursor=cursor, limit=limit)
     if page.next_cursor:
         asked = {"state": state, "batch": batch, "cursor": page.next_cursor, "limit": limit}
         query = urlencode({name: value for name, value in asked.items() if value is not None})
