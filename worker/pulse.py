@@ -70,7 +70,7 @@ class Pulse(threading.Thread):
             self._claims.beat(stopping=True)
 
     def run(self) -> None:
-        while not self._stop_event.wait(self._interval):
+        while True:
             try:
                 self._beat()
             except RedisError as error:
@@ -78,6 +78,8 @@ class Pulse(threading.Thread):
                 self._unbroken_since = None
             except Exception:
                 log.exception("a beat failed")  # a pulse that ends in silence would cost every lease from here on
+            if self._stop_event.wait(self._interval):
+                return
 
     def _beat(self) -> None:
         watch = self._watch
