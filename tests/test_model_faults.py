@@ -19,7 +19,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
     """Two workers whose model processes have the fault that a prompt asks for."""
     folder = tmp_path_factory.mktemp("faulty")
     redis = RedisServer(folder / "redis", **{"auto-aof-rewrite-percentage": "0"})
-    environment = {"FAULT_MODEL": "tests.faulty_model", "FAULT_FOLDER": str(folder), "PANORAMAS_STEP_TIMEOUT": "4"}
+    environment = {"FAULT_MODEL": "tests.faulty_model", "FAULT_FOLDER": str(folder), "PANORAMAS_STEP_TIMEOUT": "6"}
     with running_stack(folder, f"tiny={tiny_model}", workers=0, redis=redis, **environment) as stack:
         for _ in range(2):
             stack.start_worker("tests.faulty_worker")
@@ -75,7 +75,7 @@ def test_one_fault_of_the_device_costs_one_attempt_and_no_later_job(
         ("abort", "model-process-died", "the model process was killed by SIGABRT"),
         ("memory", "out-of-memory", "CUDA out of memory"),
         ("sticky", "device-error", "CUDA error: an illegal memory access was encountered"),
-        ("hang", "step-timeout", "no step within 4 s"),
+        ("hang", "step-timeout", "no step within 6 s"),
     ],
 )
 def test_a_fault_that_comes_every_time_fails_the_job_and_says_why(

@@ -107,6 +107,7 @@ class Processes(RuleBasedStateMachine):
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(1200)
 def test_no_history_of_processes_breaks_the_promise() -> None:
     run = Processes.TestCase
     run.settings = settings(
