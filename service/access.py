@@ -17,9 +17,7 @@ from service.problems import ProblemError, problem_response
 log = logging.getLogger(__name__)
 
 # What needs no key: the page, which asks for one, the API's description, and what an orchestrator asks.
-OPEN_PATHS = frozenset(
-    {"/", "/favicon.ico", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
-)
+OPEN_PATHS = frozenset({"/", "/favicon.ico", "/livez", "/readyz", "/openapi.json", "/docs"})
 OPEN_FOLDER = "/page/"
 # Needs a key and is not counted: a scrape must not fail because its owner is busy.
 UNCOUNTED = "/metrics"

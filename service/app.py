@@ -18,7 +18,7 @@ from jobs.metrics import read_figures
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
-from service import problems
+from service import page, problems
 from service.access import Access
 from service.body_limit import BodyLimit
 from service.dependencies import Services
@@ -75,9 +75,12 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         version="0.1.0",
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,  # the page's own, which loads nothing from another host
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.include_router(router)
+    app.include_router(page.router)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
     app.add_middleware(Access, keys=settings.owners)
     app.add_middleware(MeasuredRequests, metrics=requests)

@@ -1,0 +1,136 @@
+"""The web page: this package's static files, and the API's documentation, with nothing from another host.
+
+The files lie under an address that changes with their content, so that a browser keeps them for good and asks for
+`GET /` alone; that one is validated each time by its ETag. Relative imports of the scripts keep the address.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+
+from service.conditional import is_fresh
+from service.problems import ProblemError
+
+router = APIRouter(include_in_schema=False)
+
+FOLDER = Path(__file__).parent / "page"
+_VERSION = b"@version"  # in index.html and docs.html: where the version of the files goes
+_FOREVER = "public, max-age=31536000, immutable"
+_COMPRESSED = frozenset({".css", ".html", ".js", ".svg"})
+
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' blob:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+# Swagger UI writes style elements and draws from data: addresses.
+_DOCS_POLICY = {**_POLICY, "style-src": "'self' 'unsafe-inline'", "img-src": "'self' data:"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file as it is sent."""
+
+    body: bytes
+    zipped: bytes | None
+    media_type: str
+    etag: str
+
+    @classmethod
+    def of(cls, name: str, body: bytes) -> Asset:
+        zipped = gzip.compress(body, mtime=0) if Path(name).suffix in _COMPRESSED else None
+        media_type = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
+        return cls(body, zipped, media_type, f'W/"{_digest(body)}"')
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files by name, and what their address says of them."""
+
+    version: str
+    by_name: Mapping[str, Asset]
+
+
+@cache
+def files() -> Files:
+    """The page's own files and Swagger UI's, read once."""
+    bodies = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.is_file()}
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        bodies[name] = (_swagger_folder() / name).read_bytes()
+    version = _digest(b"".join(name.encode() + body for name, body in bodies.items()))
+    return Files(
+        version, {name: Asset.of(name, body.replace(_VERSION, version.encode())) for name, body in bodies.items()}
+    )
+
+
+@router.head("/")
+@router.get("/")
+async def get_page(request: Request) -> Response:
+    """The page to paint and look around."""
+    return _document(request, "index.html", _POLICY)
+
+
+@router.head("/docs")
+@router.get("/docs")
+async def get_docs(request: Request) -> Response:
+    """The API's documentation to try out, by Swagger UI."""
+    return _document(request, "docs.html", _DOCS_POLICY)
+
+
+@router.head("/page/{version}/{name}")
+@router.get("/page/{version}/{name}")
+async def get_file(version: str, name: str, request: Request) -> Response:
+    """One file of either. Of another version, as between two replicas during an update, it is not kept."""
+    asset = files().by_name.get(name)
+    if asset is None or name.endswith(".html"):
+        raise ProblemError(404, "not-found", "Not Found", "The page has no such file")
+    return _answer(request, asset, {"Cache-Control": _FOREVER if version == files().version else "no-store"})
+
+
+def _document(request: Request, name: str, policy: Mapping[str, str]) -> Response:
+    content = "; ".join(f"{directive} {sources}" for directive, sources in policy.items())
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": content}
+    return _answer(request, files().by_name[name], headers)
+
+
+def _answer(request: Request, asset: Asset, headers: Mapping[str, str]) -> Response:
+    headers = {**_ALWAYS, **headers, "ETag": asset.etag}
+    if asset.zipped:
+        headers["Vary"] = "Accept-Encoding"
+    if is_fresh(request.headers.get("if-none-match"), asset.etag):
+        return Response(status_code=304, headers=headers)
+    if asset.zipped and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(asset.zipped, headers={**headers, "Content-Encoding": "gzip"}, media_type=asset.media_type)
+    return Response(asset.body, headers=headers, media_type=asset.media_type)
+
+
+def _swagger_folder() -> Path:
+    """fastapi-offline ships the files that FastAPI would load from another host; nothing of it is imported."""
+    spec = importlib.util.find_spec("fastapi_offline")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "static"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=9).hexdigest()
