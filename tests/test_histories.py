@@ -310,10 +310,21 @@ class Transitions(RuleBasedStateMachine):
         assert not list(self.redis.scan_iter(f"{keys.RQ_JOB}*")), "nothing of a job stays with RQ"
 
 
-def test_no_history_of_transitions_breaks_an_invariant(redis_server: RedisServer) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("examples", "always_the_same"), [(50, True), pytest.param(500, False, marks=pytest.mark.chaos)]
+)
+def test_no_history_of_transitions_breaks_an_invariant(
+    redis_server: RedisServer, examples: int, always_the_same: bool
+) -> None:
     Transitions.server = redis_server
     run = Transitions.TestCase
     run.settings = settings(
-        max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        derandomize=always_the_same,
+        database=None,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     run().runTest()
