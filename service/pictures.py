@@ -1,13 +1,17 @@
 """Other forms of a stored PNG: a thumbnail, WebP, JPEG, AVIF. Pillow comes with the first of them, torch never.
 
 What was made is kept in memory within a limit, because a page shows the same thumbnails again and again; clients keep
-what they have for good. At most two are made at a time, in threads: Pillow lets go of the interpreter while it works.
+what they have for good. At most two are made at a time: small pictures in threads, for Pillow lets go of the
+interpreter while it works; large ones, which take seconds and half a gigabyte, in a process that is gone afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import os
+import subprocess
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +21,8 @@ from jobs.store import ImageStore
 
 _KEEP_BYTES = 32 << 20
 _AT_ONCE = 2
+_LARGE_PIXELS = 4 << 20
+_PROCESS_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,9 @@ class Pictures:
             async with self._turn:
                 if name not in self._made:
                     png = await self._store.get(result["key"], result["sha256"])
-                    self._keep(name, await asyncio.to_thread(convert, png, form))
+                    large = result["width"] * result["height"] > _LARGE_PIXELS
+                    made = _in_process(png, form) if large else asyncio.to_thread(convert, png, form)
+                    self._keep(name, await made)
         self._made.move_to_end(name)
         return self._made[name]
 
@@ -85,6 +93,24 @@ class Pictures:
         self._held += len(data)
         while self._held > _KEEP_BYTES and len(self._made) > 1:
             self._held -= len(self._made.popitem(last=False)[1])
+
+
+async def _in_process(png: bytes, form: Form) -> bytes:
+    """`convert` where its memory is given back and other requests go first."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service.pictures", form.suffix, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(_PROCESS_SECONDS):
+            data, _ = await process.communicate(png)
+    except TimeoutError as error:
+        raise RuntimeError(f"a {form.media_type} was not made within {_PROCESS_SECONDS} s") from error
+    finally:
+        if process.returncode is None:  # too slow, or nobody waits any more
+            process.kill()
+    if process.returncode:
+        raise RuntimeError(f"a {form.media_type} could not be made: status {process.returncode}")
+    return data
 
 
 def convert(png: bytes, form: Form) -> bytes:
@@ -131,3 +157,9 @@ def _entry(part: str) -> tuple[str, float]:
             except ValueError:
                 return media_type, 0.0
     return media_type, 1.0
+
+
+if __name__ == "__main__":
+    os.nice(10)
+    _form = next(form for form in (*forms(), THUMBNAIL) if form.suffix == sys.argv[1])
+    sys.stdout.buffer.write(convert(sys.stdin.buffer.read(), _form))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from PIL import Image
 
+from jobs.record import State
 from service.pictures import AVIF, JPEG, PNG, WEBP, Form, preferred
 from tests.desk import Desk
+from tests.processes import eventually
 from tests.test_api import assert_problem
 
 FIREFOX_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -54,6 +58,25 @@ def test_an_image_is_had_in_every_form_with_a_tag_of_its_own(desk: Desk) -> None
         tags.add(tag)
     assert len(tags) == 4
     assert_problem(desk.http.get(url, headers={"accept": "text/html"}), 406)
+
+
+@pytest.mark.parametrize("name", ["webp", "thumbnail"])
+def test_a_large_image_is_made_anew_in_a_process_of_its_own(desk: Desk, name: str) -> None:
+    record = desk.claim(desk.submit(width=4096, height=1032)["id"])
+    buffer = io.BytesIO()
+    Image.new("RGB", (4096, 1032), (10, 200, 30)).save(buffer, "PNG")
+    stored = desk.store.put(record.id, record.token, buffer.getvalue())
+    result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 4096, "height": 1032}
+    desk.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
+    api = psutil.Process(desk.stack.processes[0].pid)
+    path = "thumbnail" if name == "thumbnail" else "image"
+    with ThreadPoolExecutor(1) as pool:
+        headers = {"accept": f"image/{name}"}
+        asked = pool.submit(desk.http.get, f"/jobs/{record.id}/{path}", headers=headers)
+        eventually(api.children, 10, "a process")
+        answer = asked.result()
+    assert Image.open(io.BytesIO(answer.content)).size == ((512, 129) if name == "thumbnail" else (4096, 1032))
+    eventually(lambda: not api.children(), 10, "it is gone")
 
 
 def test_a_thumbnail_is_a_small_picture_of_the_image(desk: Desk) -> None:
