@@ -129,8 +129,8 @@ class Stack:
     url: str = ""
     started: int = 0
 
-    def start_api(self) -> subprocess.Popen[bytes]:
-        process = self._start("api", "--port", str(free_port()))
+    def start_api(self, port: int | None = None) -> subprocess.Popen[bytes]:
+        process = self._start("api", "--port", str(port or free_port()))
         self.url = f"http://127.0.0.1:{process.args[-1]}"  # type: ignore[index]
         eventually(self._is_live, 30, "the API answers")
         return process
