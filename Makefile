@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := benchmarks engine jobs panoramas service tests training worker
 
-.PHONY: demo serve test chaos contract check format openapi setup setup-dev clean
+.PHONY: demo serve test chaos contract screenshots check format openapi setup setup-dev clean
 
 demo: setup ## paint one panorama through the whole service
 	$(BIN)/panoramas demo "$(PROMPT)" --out "$(OUT)"
@@ -32,6 +32,9 @@ chaos: setup-dev ## 500 jobs amid random signals, then the longer tests of fault
 
 contract: setup-dev ## schemathesis against the running service: more than 5,000 requests, two minutes
 	$(BIN)/python -m tests.contract --cases 300
+
+screenshots: setup-dev ## the pictures of the page in the documents, painted anew
+	$(BIN)/python -m tests.browser.screenshots
 
 check: setup-dev ## lint, types, architecture, openapi drift, compose file
 	$(BIN)/ruff check $(SOURCES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,9 @@ class StepLine:
 def main(argv: list[str] | None = None) -> int:
     """Run one painting; the exit status is 0, or 2 with one line on standard error."""
     args = parser().parse_args(argv)
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # before torch: threads that spin starve each other on busy cores
     try:
         spec = find_model(args.model or args.sd_version or "2.0")
         params = _params(args, spec)

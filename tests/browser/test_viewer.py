@@ -121,9 +121,9 @@ def test_keys_look_around_and_zoom(look: Visitor) -> None:
 
 def test_the_viewer_fills_the_screen(look: Visitor) -> None:
     look.page.get_by_role("button", name="Full screen").click()
-    look.page.wait_for_function("document.fullscreenElement !== null")
+    look.page.wait_for_function("() => document.fullscreenElement !== null")
     look.page.keyboard.press("f")
-    look.page.wait_for_function("document.fullscreenElement === null")
+    look.page.wait_for_function("() => document.fullscreenElement === null")
 
 
 class TestTouch:
