@@ -44,30 +44,11 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             socket_connect_timeout=2,
             retry=Retry(NoBackoff(), 1),  # once, for a connection that a restart of Redis has closed
         )
-        board = JobBoard(
-            redis,
-            retention_seconds=settings.result_ttl,
-            max_queued=settings.max_queued,
-            max_queued_per_owner=settings.max_queued_per_key,
-        )
-        hub = Hub(EventLog(redis), board)
-        store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
-        app.state.services = Services(
-            settings=settings,
-            catalog=settings.catalog,
-            board=board,
-            store=store,
-            pictures=Pictures(store),
-            listing=JobListing(redis),
-            hub=hub,
-            quota=Quota(redis, settings.rate_limit),
-            batches=Batches(redis, board),
-            requests=requests,
-            figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
-        )
-        hub.start()
+        services = _services(settings, redis, requests)
+        app.state.services = services
+        services.hub.start()
         yield
-        await hub.stop()
+        await services.hub.stop()
         await redis.aclose()
 
     app = FastAPI(
@@ -88,3 +69,28 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     problems.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
+
+
+def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Services:
+    """What the handlers use, all on one pool of connections."""
+    board = JobBoard(
+        redis,
+        retention_seconds=settings.result_ttl,
+        max_queued=settings.max_queued,
+        max_queued_per_owner=settings.max_queued_per_key,
+    )
+    hub = Hub(EventLog(redis), board)
+    store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
+    return Services(
+        settings=settings,
+        catalog=settings.catalog,
+        board=board,
+        store=store,
+        pictures=Pictures(store),
+        listing=JobListing(redis),
+        hub=hub,
+        quota=Quota(redis, settings.rate_limit),
+        batches=Batches(redis, board),
+        requests=requests,
+        figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
+    )
