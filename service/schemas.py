@@ -217,6 +217,7 @@ def job_out(view: JobView) -> Job:
     path = f"/jobs/{record.id}"
     result = record.result and {**record.result, "url": f"{path}/image"}
     total = record.total_steps or record.input.get("num_inference_steps", 0)
+    done = record.state == State.SUCCEEDED
     return Job(
         id=record.id,
         state=record.state,
@@ -224,9 +225,9 @@ def job_out(view: JobView) -> Job:
         batch_id=record.batch or None,
         batch_index=record.batch_index,
         progress=Progress(
-            step=record.step,
+            step=total if done else record.step,  # the last steps of a quick job may end before they are told
             total_steps=total,
-            fraction=fraction(record.step, total, done=record.state == State.SUCCEEDED),
+            fraction=fraction(record.step, total, done=done),
             phase=record.phase,
         ),
         queue_position=view.queue_position,
