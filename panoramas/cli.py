@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from panoramas.client import Client, JobFailed, ServiceError
+from panoramas.client import DEFAULT_URL, Client
+from panoramas.errors import PanoramasError
 from panoramas.progress import follow
 
 app = typer.Typer(
@@ -21,9 +22,8 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-
 Url = Annotated[str, typer.Option(envvar="PANORAMAS_URL", help="Where the service is.")]
+ApiKey = Annotated[str, typer.Option(envvar="PANORAMAS_API_KEY", show_envvar=True, help="Where the service wants one.")]
 JobIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")]
 Prompt = Annotated[str, typer.Argument(help="What the panorama shows.")]
@@ -33,7 +33,7 @@ def main() -> None:
     """Entry point: faults that a user can mend are one line on standard error and status 1."""
     try:
         app()
-    except (ServiceError, JobFailed) as error:
+    except PanoramasError as error:
         _quit(str(error))
 
 
@@ -124,6 +124,7 @@ def generate(
     weights: Annotated[str, typer.Option(help="How overlapping views are averaged.")] = "uniform",
     circular: Annotated[bool, typer.Option("--circular", help="The right edge continues at the left one.")] = False,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
 ) -> None:
     """Submit a panorama to a running service, show its progress, save the picture."""
     params: dict[str, Any] = {
@@ -139,7 +140,7 @@ def generate(
         "view_weights": weights,
         "circular": circular,
     }
-    with Client(url) as client:
+    with Client(url, api_key=api_key) as client:
         _generate(client, prompt, out, params)
 
 
@@ -164,28 +165,28 @@ def demo(
             with console.status("starting the service"):
                 service.__enter__()
             try:
-                with Client(service.url) as client:
+                with Client(service.url, api_key="") as client:
                     _generate(client, prompt, out, {"width": width, "height": height, "seed": seed})
             finally:
                 with console.status("stopping the service"):
                     service.stop()
-        except (ServiceError, JobFailed, LocalServiceError) as error:
+        except (PanoramasError, LocalServiceError) as error:
             logged = log_file.read_text(errors="replace")[-4000:] if log_file.exists() else ""
             _quit(f"{logged}\n{error}")
 
 
 @app.command()
-def status(job_id: JobIdArgument, url: Url = DEFAULT_URL) -> None:
+def status(job_id: JobIdArgument, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
     """Print a job as JSON."""
-    with Client(url) as client:
-        _print_json(client.get(job_id))
+    with Client(url, api_key=api_key) as client:
+        _print_json(client.get(job_id).raw)
 
 
 @app.command()
-def cancel(job_id: JobIdArgument, url: Url = DEFAULT_URL) -> None:
+def cancel(job_id: JobIdArgument, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
     """Cancel a job: a queued one at once, a running one within a step."""
-    with Client(url) as client:
-        _print_json(client.cancel(job_id))
+    with Client(url, api_key=api_key) as client:
+        _print_json(client.cancel(job_id).raw)
 
 
 @app.command()
@@ -193,24 +194,27 @@ def wait(
     job_id: JobIdArgument,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Save the picture here.")] = None,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
 ) -> None:
     """Follow a job to its end."""
-    with Client(url) as client:
+    with Client(url, api_key=api_key) as client:
         job = follow(client, job_id, console)
         if out:
             out.write_bytes(client.image(job))
-        _print_json(job)
+        _print_json(job.raw)
 
 
 def _generate(client: Client, prompt: str, out: Path, params: dict[str, Any]) -> None:
     if not out.parent.is_dir():
         _quit(f"the folder {out.parent} does not exist")
-    job = follow(client, client.submit(prompt, **params)["id"], console)
+    job = follow(client, client.submit(prompt, **params), console)
     out.write_bytes(client.image(job))
-    for notice in job["notices"]:
+    for notice in job.notices:
         console.print(f"Note: {notice['detail']}")
-    seed, seconds = job["input"]["seed"], sum(job["timings"].values())
-    typer.echo(f"{out}: {job['result']['width']}x{job['result']['height']}, seed {seed}, {seconds:.1f} s")
+    assert job.result  # as it has succeeded
+    assert job.input
+    seed, seconds = job.input["seed"], sum((job.timings or {}).values())
+    typer.echo(f"{out}: {job.result.width}x{job.result.height}, seed {seed}, {seconds:.1f} s")
 
 
 def _settings(**overrides: Any) -> Any:

@@ -1,166 +1,199 @@
-"""A client of the HTTP API: submit, wait, fetch. Knows nothing of the service but what `openapi.yaml` says."""
+"""A client of the HTTP API. It knows nothing of the service but what `openapi.yaml` says.
+
+What is sent, and when it is sent again, is decided in `panoramas.calls`; this file waits for answers.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import time
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
+from httpx_sse import EventSource
 
-TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
+from panoramas import calls
+from panoramas.calls import Answer, Call, Pause
+from panoramas.feed import Feed
+from panoramas.results import Batch, Event, Job, PanoramaParams, Picture
 
-# Nothing was accepted, or nothing was asked to change: safe to say again.
-_TRANSIENT = frozenset({429, 503})
+T = TypeVar("T")
 
-
-class ServiceError(Exception):
-    """The service answered with a problem (RFC 9457), or not at all."""
-
-    def __init__(self, message: str, *, status: int | None = None, problem: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.problem = problem or {}
+DEFAULT_URL = "http://127.0.0.1:8000"
+PATIENCE_SECONDS = 60.0
 
 
-class JobFailed(Exception):
-    """The job ended without a picture; `job` is its last state."""
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        error = job.get("error") or {}
-        super().__init__(error.get("detail") or error.get("title") or f"the job was {job['state']}")
-        self.job = job
+def http_options(base_url: str | None, api_key: str | None, timeout: float) -> dict[str, Any]:
+    """What both clients tell httpx; what is not given comes from PANORAMAS_URL and PANORAMAS_API_KEY."""
+    key = os.environ.get("PANORAMAS_API_KEY", "") if api_key is None else api_key
+    headers = {"User-Agent": "panoramas-python", **({"Authorization": f"Bearer {key}"} if key else {})}
+    return {
+        "base_url": base_url or os.environ.get("PANORAMAS_URL") or DEFAULT_URL,
+        "headers": headers,
+        "timeout": timeout,
+    }
 
 
 class Client:
-    """One connection pool to one service. Use it as a context manager, or call `close`.
+    """One pool of connections to one service, for any number of threads. A context manager, or call `close`.
+
+    Every call is tried again while the service is busy or away; a submit carries an Idempotency-Key, so that it makes
+    one job however often it is sent.
 
     Args:
-        base_url: where the service is.
+        base_url: where the service is; None: PANORAMAS_URL, else this machine.
+        api_key: None: PANORAMAS_API_KEY, else none.
         timeout: seconds for one answer.
-        patience: seconds to keep trying while the service is busy or restarting.
+        patience: seconds to keep trying. What the service asks for with Retry-After is kept within them.
+        transport: httpx's, for a proxy or certificates of your own.
+
+    Every method raises ServiceError.
     """
 
     def __init__(
-        self, base_url: str = "http://127.0.0.1:8000", *, timeout: float = 30.0, patience: float = 60.0
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        patience: float = PATIENCE_SECONDS,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=timeout)
-        self._patience = patience
+        self._http = httpx.Client(**http_options(base_url, api_key, timeout), transport=transport)
+        self._timeout, self._patience = timeout, patience
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Let go of the connections."""
         self._http.close()
 
-    def submit(self, prompt: str, **params: Any) -> dict[str, Any]:
-        """`POST /panoramas`; returns the job as it was accepted.
+    def submit(self, prompt: str, *, idempotency_key: str | None = None, **params: Unpack[PanoramaParams]) -> Job:
+        """`POST /panoramas`: the job as it was accepted.
+
+        With a key of your own, kept before the call, a program that was killed in between submits once as well.
+        """
+        return self._run(calls.submit({"prompt": prompt, **params}, idempotency_key, self._patience))
+
+    def generate(self, prompt: str, *, timeout: float | None = None, **params: Unpack[PanoramaParams]) -> Picture:
+        """Submit, wait, fetch the PNG.
 
         Raises:
-            ServiceError: refused (`problem` names the fields), or not reachable.
+            JobFailed, WaitTimeout: as `wait`.
         """
-        return self._request("POST", "/panoramas", json={"prompt": prompt, **params}).json()
+        return self._run(calls.generate({"prompt": prompt, **params}, timeout, self._patience))
 
-    def get(self, job_id: str) -> dict[str, Any]:
-        """`GET /jobs/{id}`.
+    def get(self, job: Job | str) -> Job:
+        """`GET /jobs/{id}`: the job as it stands."""
+        return self._run(calls.get(job, self._patience))
 
-        Raises:
-            ServiceError
-        """
-        return self._request("GET", f"/jobs/{job_id}").json()
-
-    def watch(self, job_id: str, *, interval: float | None = None) -> Iterator[dict[str, Any]]:
-        """The job each time it was looked at, the last time in its terminal state.
-
-        `interval` is in seconds; None follows the service's own Retry-After.
-
-        Raises:
-            ServiceError
-        """
-        while True:
-            response = self._request("GET", f"/jobs/{job_id}")
-            job = response.json()
-            yield job
-            if job["state"] in TERMINAL:
-                return
-            time.sleep(interval if interval is not None else _retry_after(response))
-
-    def wait(self, job_id: str) -> dict[str, Any]:
+    def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:
         """The job once it has succeeded.
 
         Raises:
-            JobFailed: when it ended in any other way.
-            ServiceError
+            JobFailed: it ended in any other way.
+            WaitTimeout: it had not ended after `timeout` seconds; it goes on.
         """
-        job: dict[str, Any] = {}
-        for seen in self.watch(job_id):
-            job = seen
-        if job["state"] != "succeeded":
-            raise JobFailed(job)
-        return job
+        return self._run(calls.wait(job, timeout, self._patience))
 
-    def image(self, job: dict[str, Any]) -> bytes:
-        """The PNG of a job that has succeeded, checked against its digest.
+    def list(self, *, state: str | None = None, batch: str | None = None, limit: int | None = None) -> Iterator[Job]:
+        """Yours, newest first, at most `limit`; pages are fetched as they are needed."""
+        path: str | None = calls.first_page(state, batch, limit)
+        left = limit
+        while path and left != 0:
+            page = self._run(calls.page(path, self._patience))
+            yield from page.jobs[:left]
+            left = None if left is None else max(left - len(page.jobs), 0)
+            path = page.next
 
-        Raises:
-            ServiceError
-        """
-        data = self._request("GET", job["result"]["url"]).content
-        if hashlib.sha256(data).hexdigest() != job["result"]["sha256"]:
-            raise ServiceError("the image that arrived does not match its sha256")
-        return data
-
-    def cancel(self, job_id: str) -> dict[str, Any]:
-        """`POST /jobs/{id}/cancel`; harmless when the job has ended.
-
-        Raises:
-            ServiceError
-        """
-        return self._request("POST", f"/jobs/{job_id}/cancel").json()
-
-    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        deadline = time.monotonic() + self._patience
-        while True:
-            response, fault = None, ""
+    def events(self, job: Job | str, *, last_event_id: str | None = None) -> Iterator[Event]:
+        """What happens to a job, to its end. A connection that is cut is opened again, and nothing is missed."""
+        feed = Feed(job, last_event_id, self._patience)
+        while not feed.ended:
+            answer: Answer = None
             try:
-                response = self._http.request(method, path, **kwargs)
-            except httpx.ConnectError as error:  # nothing was sent, so that even a POST may be repeated
-                fault = str(error)
+                ask = feed.request
+                with self._http.stream("GET", ask.path, headers=ask.headers, timeout=ask.held) as response:
+                    if not response.is_success:
+                        response.read()
+                    if feed.opened(response):
+                        for told in EventSource(response).iter_sse():
+                            if event := feed.take(told):
+                                yield event
+                    else:
+                        answer = response
             except httpx.TransportError as error:
-                if method != "GET":
-                    raise ServiceError(f"{method} {path}: {error}; whether it was accepted is unknown") from error
-                fault = str(error)
-            if response is not None and response.status_code not in _TRANSIENT:
-                return _checked(response)
-            pause = _retry_after(response) if response is not None else 1.0
-            if time.monotonic() + pause > deadline:
-                if response is not None:
-                    return _checked(response)
-                raise ServiceError(f"{self._http.base_url} does not answer: {fault}")
-            time.sleep(pause)
+                answer = error
+            if not feed.ended:
+                time.sleep(feed.pause(answer))
 
+    def watch(self, job: Job | str) -> Iterator[Job]:
+        """The job each time something has changed, the last time as it ended."""
+        for event in self.events(job):
+            if event.name in ("job", "progress"):
+                yield event.job
 
-def _checked(response: httpx.Response) -> httpx.Response:
-    if response.is_success:
-        return response
-    try:
-        problem = response.json()
-        lines = [problem.get("detail") or problem.get("title", "")]
-        lines += [f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", ())]
-    except (ValueError, AttributeError, KeyError, TypeError):
-        problem, lines = {}, [f"HTTP {response.status_code}"]
-    raise ServiceError("\n".join(lines), status=response.status_code, problem=problem)
+    def image(self, job: Job | str, *, format: str = "png") -> bytes:
+        """The picture as png (checked against the job's sha256), webp, jpeg or avif."""
+        return self._run(calls.picture(job, format, self._patience)).data
 
+    def preview(self, job: Job | str) -> bytes:
+        """A small JPEG of the unfinished canvas; ServiceError with status 404 where there is none."""
+        return self._run(calls.content(f"{calls.path_of(job)}/preview", self._patience))
 
-def _retry_after(response: httpx.Response) -> float:
-    """Seconds that the service asks for (RFC 9110, section 10.2.3), within 0.5 and 30."""
-    try:
-        return min(max(float(response.headers.get("Retry-After", "1")), 0.5), 30.0)
-    except ValueError:  # an HTTP date, which this service never sends but a proxy may
-        return 1.0
+    def thumbnail(self, job: Job | str) -> bytes:
+        """A small JPEG of the picture."""
+        return self._run(calls.content(f"{calls.path_of(job)}/thumbnail", self._patience))
+
+    def cancel(self, job: Job | str) -> Job:
+        """A queued job at once, a running one within a step; harmless when it has ended."""
+        return self._run(calls.cancel(job, self._patience))
+
+    def delete(self, job: Job | str) -> None:
+        """Delete a job that has ended, and its picture."""
+        self._run(calls.delete(job, self._patience))
+
+    def models(self) -> dict[str, Any]:
+        """`GET /models`: what can be asked for, and the server's limits."""
+        return self._run(calls.models(self._patience))
+
+    def submit_batch(
+        self, items: Iterable[Mapping[str, Any]], *, lenient: bool = False, idempotency_key: str | None = None
+    ) -> Batch:
+        """`POST /batches`: all of the items or none; `lenient`: those that are good, the others in `errors`."""
+        return self._run(calls.submit_batch(items, lenient, idempotency_key, self._patience))
+
+    def batch(self, batch_id: str) -> Batch:
+        """`GET /batches/{id}`; `list(batch=...)` gives its jobs."""
+        return self._run(calls.batch(batch_id, "", self._patience))
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Cancel all of a batch's jobs that have not ended."""
+        return self._run(calls.batch(batch_id, "cancel", self._patience))
+
+    def _run(self, call: Call[T]) -> T:
+        answer: Answer = None
+        try:
+            while True:
+                step = call.send(answer)
+                answer = None
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    continue
+                try:
+                    answer = self._http.request(
+                        step.method,
+                        step.path,
+                        headers=step.headers,
+                        content=step.content,
+                        timeout=httpx.Timeout(self._timeout, read=self._timeout + step.held),
+                    )
+                except httpx.TransportError as error:
+                    answer = error
+        except StopIteration as end:
+            return end.value

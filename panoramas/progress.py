@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from panoramas.client import Client, JobFailed
+from panoramas.client import Client
+from panoramas.results import Job
 
-_INTERVAL = 0.3  # seconds between looks: somebody watches
 
-
-def follow(client: Client, job_id: str, console: Console) -> dict[str, Any]:
+def follow(client: Client, job: Job | str, console: Console) -> Job:
     """Show a job until it has succeeded; Ctrl-C cancels it.
 
     Raises:
@@ -28,21 +25,17 @@ def follow(client: Client, job_id: str, console: Console) -> dict[str, Any]:
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("submitted", total=1)
-            for job in client.watch(job_id, interval=_INTERVAL):
-                at = job["progress"]
-                progress.update(bar, description=_describe(job), completed=at["step"], total=max(at["total_steps"], 1))
+            for seen in client.watch(job):
+                at, job = seen.progress, seen
+                progress.update(bar, description=_describe(seen), completed=at.step, total=max(at.total_steps, 1))
     except KeyboardInterrupt:
-        client.cancel(job_id)
-        console.print(f"canceled {job_id}")
+        console.print(f"canceled {client.cancel(job).id}")
         raise
-    if job["state"] != "succeeded":
-        raise JobFailed(job)
-    return job
+    return client.wait(job)
 
 
-def _describe(job: dict[str, Any]) -> str:
-    if job["state"] == "queued":
-        ahead = job["queue_position"]
-        return "waiting for a worker" if not ahead else f"queued, {ahead} ahead"
-    text = job["progress"]["phase"] if job["state"] == "running" else job["state"]
-    return f"{text}, attempt {job['attempt']}" if job["attempt"] > 1 else text
+def _describe(job: Job) -> str:
+    if job.state == "queued":
+        return "waiting for a worker" if not job.queue_position else f"queued, {job.queue_position} ahead"
+    text = job.progress.phase if job.state == "running" else job.state
+    return f"{text}, attempt {job.attempt}" if job.attempt > 1 else text

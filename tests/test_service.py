@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from PIL import Image
 
 from tests.processes import ROOT, Stack, eventually
@@ -149,17 +148,6 @@ def test_a_damaged_image_is_a_fault_and_not_a_picture(stack: Stack, http: httpx.
     response = http.get(job["result"]["url"])
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
-
-
-def test_the_client_library_does_the_main_job(stack: Stack) -> None:
-    from panoramas import Client, ServiceError
-
-    with Client(stack.url) as client:
-        job = client.wait(client.submit("mountains", width=128, height=128, num_inference_steps=1)["id"])
-        assert client.image(job).startswith(b"\x89PNG")
-        with pytest.raises(ServiceError, match="width") as refused:
-            client.submit("mountains", width=130)
-    assert refused.value.status == 422
 
 
 def test_the_command_line_generates_into_a_file(stack: Stack, tmp_path: Path) -> None:

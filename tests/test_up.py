@@ -16,10 +16,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from panoramas import Client
+from panoramas import Client, PanoramaParams
 from tests.processes import ROOT, eventually
 
-SMALL = {"width": 128, "height": 128, "num_inference_steps": 1}
+SMALL: PanoramaParams = {"width": 128, "height": 128, "num_inference_steps": 1}
 
 
 @contextmanager
@@ -56,14 +56,14 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 
 def test_ctrl_c_ends_everything_and_the_jobs_are_still_there_next_time(tmp_path: Path, tiny_model: Path) -> None:
     with up(tmp_path, tiny_model) as (process, url), Client(url) as client:
-        job = client.wait(client.submit("mountains", **SMALL)["id"])
+        job = client.wait(client.submit("mountains", **SMALL))
         members = family(process)
         assert len(members) >= 4, "Redis, the API, the worker and its model process"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         assert all_gone(members)
     with up(tmp_path, tiny_model) as (_, url), Client(url) as client:
-        assert client.image(client.get(job["id"])).startswith(b"\x89PNG")
+        assert client.image(client.get(job)).startswith(b"\x89PNG")
 
 
 def test_a_killed_supervisor_leaves_no_process_behind(tmp_path: Path, tiny_model: Path) -> None:
@@ -81,21 +81,21 @@ def test_a_role_that_dies_is_started_again(tmp_path: Path, tiny_model: Path, rol
         )
         victim.kill()
         with Client(url) as client:
-            job = client.wait(client.submit("mountains", **SMALL)["id"])
-        assert job["state"] == "succeeded"
+            job = client.wait(client.submit("mountains", **SMALL))
+        assert job.state == "succeeded"
 
 
 def test_a_server_that_dies_is_started_again_on_its_data_and_finishes_what_was_accepted(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     with up(tmp_path, tiny_model) as (process, url), Client(url) as client:
-        before = client.wait(client.submit("mountains", **SMALL)["id"])
+        before = client.wait(client.submit("mountains", **SMALL))
         running = client.submit("mountains", **{**SMALL, "num_inference_steps": 100})
         server = next(member for member in family(process) if "valkey" in member.name())
         server.kill()
         eventually(lambda: httpx.get(f"{url}/readyz").is_success, 30, "the API is ready again")
-        assert client.wait(running["id"])["state"] == "succeeded"
-        assert client.image(client.get(before["id"])).startswith(b"\x89PNG")
+        assert client.wait(running).state == "succeeded"
+        assert client.image(client.get(before)).startswith(b"\x89PNG")
 
 
 def test_two_services_never_share_a_data_folder(tmp_path: Path, tiny_model: Path) -> None:

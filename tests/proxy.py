@@ -1,0 +1,89 @@
+"""A TCP proxy that cuts connections: what is between a client and its service."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+
+_PIECE = 65536
+
+
+class Proxy:
+    """Passes bytes on, until it is told to cut. `requests` holds the first line of each request that came through.
+
+    Args:
+        target: URL of the service.
+    """
+
+    def __init__(self, target: str) -> None:
+        url = httpx.URL(target)
+        self._target = (url.host, url.port or 80)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._cuts: list[Callable[[bytes], bool]] = []
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.requests: list[str] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def cut_answer(self, *, holding: bytes = b"", times: int = 1) -> None:
+        """The next `times` pieces of answers that hold these bytes are lost, with their connections."""
+        self._cuts += [lambda piece: holding in piece] * times
+
+    def cut_all(self) -> None:
+        """Every connection there is breaks now."""
+        for pair in list(self._pairs):
+            _close(*pair)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut_all()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                service = socket.create_connection(self._target)
+                self._pairs.append((client, service))
+                threading.Thread(target=self._requests, args=(client, service), daemon=True).start()
+                threading.Thread(target=self._answers, args=(client, service), daemon=True).start()
+
+    def _requests(self, client: socket.socket, service: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := client.recv(_PIECE):
+                if piece.split(b" ", 1)[0] in (b"GET", b"POST", b"DELETE"):
+                    self.requests.append(piece.split(b" HTTP/", 1)[0].decode())
+                service.sendall(piece)
+        _close(client, service)
+
+    def _answers(self, client: socket.socket, service: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := service.recv(_PIECE):
+                if self._cuts and self._cuts[0](piece):
+                    del self._cuts[0]
+                    break
+                client.sendall(piece)
+        _close(client, service)
+
+
+@contextlib.contextmanager
+def proxy_to(url: str) -> Iterator[Proxy]:
+    """A proxy that is gone afterwards."""
+    proxy = Proxy(url)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+def _close(*sockets: socket.socket) -> None:
+    for one in sockets:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
