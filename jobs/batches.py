@@ -32,6 +32,12 @@ class NewJob:
     params: Mapping[str, Any]
     metadata: Mapping[str, Any]
     priority: Priority
+    webhook_url: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What the job's record begins with."""
+        own = {"input": dict(self.params), "metadata": dict(self.metadata), "batch_index": self.index}
+        return own | ({"webhook_url": self.webhook_url} if self.webhook_url else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +120,8 @@ class Batches:
             piece = jobs[start : start + _AT_ONCE]
             async with self._redis.pipeline(transaction=False) as pipe:
                 for job in piece:
-                    record = {"input": dict(job.params), "metadata": dict(job.metadata), "batch_index": job.index}
                     await self._board.send_submit(
-                        pipe, job_id(batch.id, job.index), record, batch.owner, job.priority, batch.id
+                        pipe, job_id(batch.id, job.index), job.record(), batch.owner, job.priority, batch.id
                     )
                 outcomes = [outcome for outcome, _ in await pipe.execute()]
             if full := next((outcome for outcome in outcomes if outcome in ("full", "own-full")), None):

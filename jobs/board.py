@@ -72,8 +72,10 @@ class JobBoard:
         owner: str = "",
         priority: Priority = "interactive",
         idempotency: Idempotency | None = None,
+        webhook_url: str | None = None,
     ) -> JobView:
         """Accept a job: after this returns, it reaches a terminal state. `owner` is whom the queue is fair to.
+        `webhook_url` is called at its end (see `jobs.outbox`).
 
         Raises:
             QueueFull, KeyReused: nothing was accepted.
@@ -82,6 +84,8 @@ class JobBoard:
         record: dict[str, Any] = {"input": dict(params), "metadata": dict(metadata)}
         if idempotency:
             record["fingerprint"] = idempotency.fingerprint
+        if webhook_url:
+            record["webhook_url"] = webhook_url
         remembered = idempotency.redis_key(owner) if idempotency else None
         outcome, told = await self.send_submit(self._redis, job_id, record, owner, priority, remembered=remembered)
         if outcome in ("full", "own-full"):

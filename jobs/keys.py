@@ -22,6 +22,10 @@ panoramas:tally         hash        jobs that ever ended, by state
 panoramas:metrics       hash        histograms of the workers' figures (see `jobs.metrics`)
 panoramas:memory        hash        what each worker's device holds, as told last
 panoramas:requests:{owner}          string      requests of an owner in the present minute
+panoramas:outbox        sorted set  targets of webhooks; score: when the earliest call of each is due, ms
+panoramas:outbox:{target}           sorted set  jobs whose webhook is to be called; score: when, ms
+panoramas:webhook-gone:{digest}     set for a while when an owner's endpoint has answered 410
+panoramas:webhook-tally hash        calls of webhooks that ever ended, by outcome; those that are to be made
 rq:queue:panoramas      list        RQ's own: a short window of job ids (see `jobs.envelope`)
 ```
 Times are milliseconds since the epoch on Redis's clock, so that no two machines' clocks are ever compared.
@@ -59,6 +63,10 @@ TALLY = PREFIX + "tally"
 METRICS = PREFIX + "metrics"
 MEMORY = PREFIX + "memory"
 REQUESTS = PREFIX + "requests:"
+OUTBOX_TARGETS = PREFIX + "outbox"
+OUTBOX = PREFIX + "outbox:"
+WEBHOOK_GONE = PREFIX + "webhook-gone:"
+WEBHOOK_TALLY = PREFIX + "webhook-tally"
 
 RQ_LIST = Queue.redis_queue_namespace_prefix + QUEUE
 RQ_INTERMEDIATE = IntermediateQueue.get_intermediate_queue_key(RQ_LIST)
@@ -71,6 +79,7 @@ WORKER_SILENCE_MS = 15_000
 EVENTS_KEPT = 256  # of a job, about: more than the steps between two looks of a slow listener
 EVENTS_TTL_SECONDS = 600  # after its end
 IDEMPOTENCY_TTL_SECONDS = 86_400
+WEBHOOK_GONE_TTL_SECONDS = 30 * 86_400
 
 
 def job(job_id: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.client import Pipeline as AsyncPipeline
 from redis.client import Pipeline
 
 from jobs import keys
@@ -24,10 +25,11 @@ BUCKETS: dict[str, tuple[float, ...]] = {
     "step": (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
     "phase": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0),
     "load": (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0),
+    "webhook": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 }
 
 
-def observe(pipe: Pipeline, name: str, label: str, seconds: float) -> None:
+def observe(pipe: Pipeline | AsyncPipeline, name: str, label: str, seconds: float) -> None:
     """Add one observation to a histogram; nothing is sent before the pipeline is executed."""
     bounds = BUCKETS[name]
     at = bisect.bisect_left(bounds, seconds)
@@ -59,7 +61,8 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What there was at one moment. `memory` is by worker, in bytes."""
+    """What there was at one moment. `memory` is by worker, in bytes; `calls` are those of webhooks
+    by outcome, and `pending`, of which the one due longest is late by `calls_late_seconds`."""
 
     waiting: dict[str, int]
     oldest_seconds: float
@@ -69,6 +72,8 @@ class Figures:
     workers: int
     histograms: list[Histogram]
     memory: dict[str, dict[str, Any]]
+    calls: dict[str, int]
+    calls_late_seconds: float
 
 
 async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
@@ -88,11 +93,14 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
         pipe.zrange(keys.WORKERS, 0, -1, withscores=True)
         pipe.hgetall(keys.METRICS)
         pipe.hgetall(keys.MEMORY)
+        pipe.hgetall(keys.WEBHOOK_TALLY)
+        pipe.zrange(keys.OUTBOX_TARGETS, 0, 0, withscores=True)
         for owner in listed:
             pipe.zrange(keys.index(owner, State.QUEUED), 0, 0)
             for state in states:
                 pipe.zcard(keys.index(owner, state))
         time, interactive, batch, handed, sequence, tally, beats, fields, memory, *rest = await pipe.execute()
+    calls, due, *rest = rest
     now = time[0] * 1000 + time[1] // 1000
     width = 1 + len(states)
     by_owner = [rest[start : start + width] for start in range(0, len(rest), width)]
@@ -114,6 +122,8 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
         ended={state: int(tally.get(state, 0)) for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)},
         workers=len(living),
         histograms=_histograms(fields),
+        calls={outcome: int(count) for outcome, count in calls.items()},
+        calls_late_seconds=max((now - due[0][1]) / 1000, 0.0) if due else 0.0,
         memory={name: json.loads(told) for name, told in memory.items() if name in living},
     )
 

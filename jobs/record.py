@@ -57,6 +57,7 @@ class JobRecord:
     batch_index: int | None = None
     fingerprint: str = ""
     traceparent: str = ""
+    webhook_url: str = ""
     deleted: bool = False
     sequence: int = 0
 
@@ -84,7 +85,7 @@ def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
     values.update({name: int(fields[name]) for name in _INTEGERS if name in fields})
     if fields.get("priority") == "batch":  # any other is of a later version, and waits with the interactive ones
         values["priority"] = "batch"
-    for name in ("phase", "revision", "owner", "batch", "fingerprint", "traceparent"):
+    for name in ("phase", "revision", "owner", "batch", "fingerprint", "traceparent", "webhook_url"):
         if name in fields:
             values[name] = fields[name]
     values.update({name: name in fields for name in ("cancel", "deleted")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import sys
@@ -100,6 +101,28 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         60.0, ge=0, description="Grace on SIGTERM: a job that is not done by then goes back into the queue"
     )
+    webhook_secret: str | None = Field(
+        None,
+        description="Signs calls of webhooks: whsec_ and base64 of 24 to 64 bytes; a second one, after a space,"
+        " signs too while the first replaces it. Unset, `panoramas up` makes one in the data folder, and elsewhere no"
+        " webhook_url is accepted",
+    )
+    webhook_allow_http: bool = Field(False, description="Call http addresses too, not https ones alone")
+    webhook_allow_networks: str = Field(
+        "",
+        description="Networks inside that webhooks may be in, as 10.1.0.0/16,fd00::/8; everything else must be on the"
+        " Internet",
+    )
+    webhook_timeout: float = Field(10.0, gt=0, le=60, description="Seconds within which a webhook must have answered")
+    webhook_attempts: int = Field(10, ge=1, le=30, description="Times a webhook is called before it is given up")
+    webhook_first_retry: float = Field(
+        5.0, gt=0, description="Seconds after which a call that failed is tried again; the next pauses grow fourfold"
+    )
+    webhook_longest_retry: float = Field(
+        28_800.0,
+        gt=0,
+        description="Longest pause between two calls in seconds; with the above it takes a day",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
 
     log_format: Literal["text", "json"] = Field(
@@ -110,6 +133,19 @@ class Settings(BaseSettings):
     @classmethod
     def _keys_are_digests(cls, text: str) -> str:
         parse_api_keys(text)
+        return text
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret_is_long(cls, text: str | None) -> str | None:
+        for secret in (text or "").split():
+            _check_secret(secret)
+        return text
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _networks_are_known(cls, text: str) -> str:
+        parse_networks(text)
         return text
 
     @field_validator("models")
@@ -134,6 +170,16 @@ class Settings(BaseSettings):
     def owners(self) -> dict[str, str]:
         """Owners by the SHA-256 of their keys."""
         return parse_api_keys(self.api_keys)
+
+    @property
+    def webhook_secrets(self) -> list[str]:
+        """The present secret first; empty where no webhooks are called."""
+        return (self.webhook_secret or "").split()
+
+    @property
+    def webhook_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """Networks inside that webhooks may be in."""
+        return parse_networks(self.webhook_allow_networks)
 
     def check_exposure(self) -> None:
         """Refuse to serve strangers by accident.
@@ -176,6 +222,25 @@ def parse_api_keys(text: str) -> dict[str, str]:
             )
         owners[found["digest"].lower()] = found["name"]
     return owners
+
+
+def parse_networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """`10.1.0.0/16,fd00::/8` as networks.
+
+    Raises:
+        ValueError
+    """
+    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _check_secret(secret: str) -> None:
+    """Without repeating it."""
+    try:
+        size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if not secret.startswith("whsec_") or not 24 <= size <= 64:
+        raise ValueError("is not whsec_ and base64 of 24 to 64 bytes: echo whsec_$(openssl rand -base64 32)")
 
 
 def _is_loopback(host: str) -> bool:

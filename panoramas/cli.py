@@ -43,7 +43,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one; PANORAMAS_PORT.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where jobs and images are kept; PANORAMAS_DATA_DIR.")] = None,
 ) -> None:
-    """Run the whole service on this machine: embedded Redis-protocol server, API and worker. Ctrl-C ends it."""
+    """Run the whole service on this machine: embedded Redis-protocol server, API, worker, webhooks. Ctrl-C ends it."""
     _need("fastapi", "torch")
     from panoramas.local import LocalService, LocalServiceError
 
@@ -109,6 +109,19 @@ def worker(
 
 
 @app.command()
+def webhooks() -> None:
+    """Run who calls webhooks at the end of jobs, on the Redis of PANORAMAS_REDIS_URL. Any number may run."""
+    _need("fastapi")
+    settings = _settings()
+    if not settings.webhook_secrets:
+        _quit("PANORAMAS_WEBHOOK_SECRET is not set: whsec_ and base64 of random bytes, the same on every API process")
+    _log_to_stderr(settings, "webhooks")
+    from service.webhooks.sender import send
+
+    send(settings, _redis_url(settings))
+
+
+@app.command()
 def generate(
     prompt: Prompt,
     out: Out = Path("panorama.png"),
@@ -159,7 +172,8 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="panoramas-") as folder:
         log_file = Path(folder) / "log"
         os.environ["PANORAMAS_API_KEYS"] = ""  # its one client is this process
-        service = LocalService(_settings(host="127.0.0.1", port=0, data_dir=Path(folder) / "data"), log_file)
+        settings = _settings(host="127.0.0.1", port=0, data_dir=Path(folder) / "data")
+        service = LocalService(settings, log_file, webhooks=False)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: through every `finally`
         try:
             with console.status("starting the service"):

@@ -1,10 +1,12 @@
-"""The whole service on this machine: an embedded Redis-protocol server, the API and a worker, under one supervisor."""
+"""The whole service on this machine: embedded Redis-protocol server, API, worker and webhooks, supervised."""
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -100,6 +102,7 @@ class LocalService:
     Args:
         settings: `redis_url` set means that server is used, and none is embedded.
         log_file: where the processes write; None is this process's own standard error.
+        webhooks: whether anybody is called at a job's end.
 
     Raises:
         LocalServiceError: on entry, when the data folder or the port is in use or a process does not start.
@@ -107,6 +110,7 @@ class LocalService:
 
     settings: Settings
     log_file: Path | None = None
+    webhooks: bool = True
     roles: list[Role] = field(default_factory=list)
     interrupts: int = 0
     _listener: socket.socket | None = None
@@ -144,12 +148,13 @@ class LocalService:
         self.interrupts += 1
 
     def stop(self) -> None:
-        """API first, so that nothing more is promised; then the worker; Redis when nobody needs it any more."""
-        graces = {"api": 10.0, "worker": self.settings.drain_seconds + 15, "redis": 30.0}
-        for name in ("api", "worker", "redis"):
+        """API first, so that nothing more is promised; then the worker, and who tells of its jobs' ends; Redis last."""
+        calls = self.settings.webhook_timeout + 5
+        graces = {"api": 10.0, "worker": self.settings.drain_seconds + 15, "webhooks": calls, "redis": 30.0}
+        for name, grace in graces.items():
             for role in self.roles:
                 if role.name == name:
-                    role.stop(graces[name], lambda: self.interrupts > 1)
+                    role.stop(grace, lambda: self.interrupts > 1)
         self.roles.clear()
         for resource in (self._listener, self._output):
             if resource:
@@ -168,11 +173,14 @@ class LocalService:
             self._output = self.log_file.open("ab")
         redis_url = self.settings.redis_url or self._start_redis(data)
         environment = {**os.environ, "PANORAMAS_REDIS_URL": redis_url, "PANORAMAS_DATA_DIR": str(data)}
+        environment["PANORAMAS_WEBHOOK_SECRET"] = self.settings.webhook_secret or _webhook_secret(data)
         python = [sys.executable, "-m", "panoramas"]
         self._add("worker", [*python, "worker"], environment, signal.SIGKILL)
         listener = self._listener.fileno()
         self._add("api", [*python, "api", "--fd", str(listener)], environment, signal.SIGKILL, pass_fds=(listener,))
         self._await("the API", self._api_is_ready)
+        if self.webhooks:
+            self._add("webhooks", [*python, "webhooks"], environment, signal.SIGKILL)
 
     def _bind(self) -> socket.socket:
         """Bound here and handed to the API: it is known to be free, and a restart of the API refuses no connection."""
@@ -253,6 +261,17 @@ def _server_command(folder: Path, socket_path: Path) -> list[str]:
         "logfile": str(folder / "server.log"),
     }
     return [str(get_binary_path()), *(part for key, value in options.items() for part in (f"--{key}", value))]
+
+
+def _webhook_secret(data: Path) -> str:
+    """What webhooks are signed with, the same at the next start."""
+    path = data / "webhook-secret"
+    if not path.exists():
+        made = path.with_suffix(f".{os.getpid()}")
+        made.touch(0o600)
+        made.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+        made.rename(path)
+    return path.read_text().strip()
 
 
 def _answers(redis_url: str) -> bool:

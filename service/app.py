@@ -15,6 +15,7 @@ from jobs.board import JobBoard
 from jobs.events import EventLog
 from jobs.listing import JobListing
 from jobs.metrics import read_figures
+from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
@@ -27,7 +28,10 @@ from service.hub import Hub
 from service.metrics import MeasuredRequests, RequestMetrics
 from service.pictures import Pictures
 from service.routes import router
+from service.routes.webhooks import calls
 from service.tracing import TracedRequests
+from service.webhooks.signing import Signer
+from service.webhooks.targets import TargetRules
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
@@ -62,6 +66,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     )
     app.include_router(router)
     app.include_router(page.router)
+    app.webhooks.include_router(calls)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
     app.add_middleware(Access, keys=settings.owners)
     app.add_middleware(MeasuredRequests, metrics=requests)
@@ -91,6 +96,9 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         hub=hub,
         quota=Quota(redis, settings.rate_limit),
         batches=Batches(redis, board),
+        outbox=Outbox(redis),
+        targets=TargetRules(settings.webhook_allow_http, settings.webhook_networks),
+        signer=Signer(settings.webhook_secrets) if settings.webhook_secrets else None,
         requests=requests,
         figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
     )

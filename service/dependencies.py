@@ -15,6 +15,7 @@ from jobs.batches import Batch, Batches
 from jobs.board import JobBoard, JobView
 from jobs.listing import JobListing
 from jobs.metrics import Figures
+from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
@@ -23,11 +24,14 @@ from service.metrics import RequestMetrics
 from service.pictures import Pictures
 from service.problems import ProblemError
 from service.schemas import ID_PATTERN
+from service.webhooks.signing import Signer
+from service.webhooks.targets import TargetRules
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the application holds for its lifetime; the first model is the default."""
+    """What the application holds for its lifetime; the first model is the default. `signer` is None where no
+    webhooks are called."""
 
     settings: Settings
     catalog: dict[str, ModelSpec]
@@ -38,6 +42,9 @@ class Services:
     hub: Hub
     quota: Quota
     batches: Batches
+    outbox: Outbox
+    targets: TargetRules
+    signer: Signer | None
     requests: RequestMetrics
     figures: Callable[[], Awaitable[Figures]]
 

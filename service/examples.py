@@ -72,6 +72,17 @@ BATCH: dict[str, Any] = {
     },
 }
 
+WEBHOOK: dict[str, Any] = {
+    "id": f"msg_{_ID}",
+    "url": "https://shop.example/hooks/panoramas",
+    "state": "pending",
+    "attempts": 2,
+    "last_attempt_at": "2026-03-02T09:15:47.310000Z",
+    "last_status": 503,
+    "last_error": "it answered 503",
+    "next_attempt_at": "2026-03-02T09:16:06.120000Z",
+}
+
 MODELS: dict[str, Any] = {
     "items": [
         {
@@ -126,6 +137,9 @@ SCHEMAS: dict[str, list[dict[str, Any]]] = {
     "BatchRequest": [{"items": [PANORAMA, _SHORT]}],
     "Job": [JOB],
     "Jobs": [{"items": [JOB]}],
+    "JobEnded": [{"type": "panorama.succeeded", "timestamp": JOB["finished_at"], "data": JOB}],
+    "Webhook": [WEBHOOK],
+    "WebhookSecret": [{"secret": "whsec_VGhpcyBpcyBhbiBleGFtcGxlIGFuZCBubyBzZWNyZXQ="}],
     "Batch": [BATCH],
     "Models": [MODELS],
     "Health": [{"status": "ok", "workers": 2}],

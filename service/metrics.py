@@ -15,11 +15,13 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.metrics import Figures
+from jobs.outbox import OUTCOMES
 
 _HISTOGRAMS = {
     "step": ("panoramas_step_seconds", "One denoising step on average of a painting", None),
     "phase": ("panoramas_phase_seconds", "A phase of a painting", "phase"),
     "load": ("panoramas_model_load_seconds", "Loading a model", "model"),
+    "webhook": ("panoramas_webhook_seconds", "One call of a webhook", None),
 }
 
 
@@ -86,6 +88,7 @@ class _Collector(Collector):
                     family.add_metric([histogram.label] if label else [], buckets, histogram.sum)
             yield family
         yield _of_memory(figures)
+        yield from _of_webhooks(figures)
 
 
 def _of_jobs(figures: Figures) -> Iterator[Metric]:
@@ -115,6 +118,18 @@ def _of_memory(figures: Figures) -> Metric:
             if kind in memory:
                 family.add_metric([worker, str(memory.get("device", "")), kind], memory[kind])
     return family
+
+
+def _of_webhooks(figures: Figures) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "panoramas_webhooks_pending", "Webhooks to be called, now or again", figures.calls.get("pending", 0)
+    )
+    late = "How long the webhook that is due longest has been due; 0 when none is"
+    yield GaugeMetricFamily("panoramas_webhook_late_seconds", late, figures.calls_late_seconds)
+    calls = CounterMetricFamily("panoramas_webhook_calls", "Calls of webhooks ever made", labels=["outcome"])
+    for outcome in OUTCOMES:
+        calls.add_metric([outcome], figures.calls.get(outcome, 0))
+    yield calls
 
 
 def exposition(own: RequestMetrics, figures: Figures | None, accept: str) -> tuple[bytes, str]:

@@ -62,7 +62,13 @@ class PanoramaRequest(BaseModel):
         default_factory=dict,
         description="Yours: any JSON object of up to 16 KiB, returned with the job, never interpreted",
     )
-    webhook_url: None = Field(None, description="Reserved: this version calls no webhooks, so only null is accepted")
+    webhook_url: str | None = Field(
+        None,
+        max_length=2048,
+        description="Called once the job has ended, signed by Standard Webhooks; see `panoramaEnded`. A public https"
+        " address, unless this server allows others",
+        json_schema_extra={"format": "uri"},
+    )
 
     def asked_for(self) -> dict[str, Any]:
         """What a repeated submit is compared by. A field left out and its default are the same, whatever fields a later
@@ -247,6 +253,7 @@ def job_out(view: JobView) -> Job:
         links={
             "self": path,
             **{name: f"{path}/{name}" for name in ("image", "thumbnail", "events", "preview", "cancel")},
+            **({"webhook": f"{path}/webhook"} if record.webhook_url else {}),
         },
     )
 

@@ -27,6 +27,22 @@ def resolved(services: Services, body: PanoramaRequest) -> dict[str, Any]:
     return {**asdict(params), "model": name}
 
 
+def webhook_target(services: Services, body: PanoramaRequest) -> str | None:
+    """The address to call at the job's end, in its normal form; None where nobody wants to be called.
+
+    Raises:
+        ProblemError: where it may not be called, as far as its text shows.
+    """
+    if body.webhook_url is None:
+        return None
+    if services.signer is None:
+        raise invalid([FieldProblem(pointer="#/webhook_url", detail="must be null: this server calls no webhooks")])
+    try:
+        return services.targets.url(body.webhook_url)
+    except ValueError as error:
+        raise invalid([FieldProblem(pointer="#/webhook_url", detail=str(error))]) from error
+
+
 def _too_much(services: Services, params: PanoramaParams) -> list[FieldProblem]:
     limits = services.settings
     width, height, steps = params.width, params.height, params.num_inference_steps

@@ -139,6 +139,10 @@ class Stack:
         """Returns at once; jobs wait until its model is loaded."""
         return self._start("worker", module=module, **environment)
 
+    def start_webhooks(self) -> subprocess.Popen[bytes]:
+        """Returns at once; what is due is called when it has started."""
+        return self._start("webhooks")
+
     def stop(self) -> None:
         for process in self.processes:
             process.kill()

@@ -58,7 +58,10 @@ def test_ctrl_c_ends_everything_and_the_jobs_are_still_there_next_time(tmp_path:
     with up(tmp_path, tiny_model) as (process, url), Client(url) as client:
         job = client.wait(client.submit("mountains", **SMALL))
         members = family(process)
-        assert len(members) >= 4, "Redis, the API, the worker and its model process"
+        assert len(members) >= 5, "Redis, the API, the worker, its model process, and who calls webhooks"
+        secret = tmp_path / "data" / "webhook-secret"
+        assert httpx.get(f"{url}/webhooks/secret").json() == {"secret": secret.read_text().strip()}
+        assert secret.stat().st_mode & 0o077 == 0
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         assert all_gone(members)

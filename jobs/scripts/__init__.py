@@ -37,6 +37,10 @@ def source(name: str) -> str:
         "BATCH_JOBS": keys.BATCH_JOBS,
         "TALLY": keys.TALLY,
         "WORKERS": keys.WORKERS,
+        "OUTBOX": keys.OUTBOX,
+        "OUTBOX_TARGETS": keys.OUTBOX_TARGETS,
+        "WEBHOOK_GONE": keys.WEBHOOK_GONE,
+        "WEBHOOK_TALLY": keys.WEBHOOK_TALLY,
         "RQ_LIST": keys.RQ_LIST,
         "RQ_INTERMEDIATE": keys.RQ_INTERMEDIATE,
         "RQ_JOB": keys.RQ_JOB,
@@ -55,5 +59,5 @@ def source(name: str) -> str:
     }
     constants += [f"local {constant} = {number}" for constant, number in numbers.items()]
     folder = files(__name__)
-    parts = [(folder / f"{part}.lua").read_text() for part in ("observe", "prelude", name)]
+    parts = [(folder / f"{part}.lua").read_text() for part in ("outbox", "observe", "prelude", name)]
     return "\n".join([*constants, *parts])

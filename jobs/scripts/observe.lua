@@ -42,7 +42,8 @@ end
 local function bury(id, seconds)
   local key = JOB .. id
   redis.call('ZREM', FINISHED, id)
-  redis.call('HDEL', key, 'input', 'metadata', 'result', 'error', 'timings', 'notices')
+  forget_webhook(id)
+  redis.call('HDEL', key, 'input', 'metadata', 'result', 'error', 'timings', 'notices', 'webhook_url')
   enter(id, 'expired')
   redis.call('HSET', key, 'phase', 'expired')
   redis.call('EXPIRE', key, seconds)

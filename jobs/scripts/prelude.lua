@@ -69,6 +69,7 @@ local function finish(id, state, retention, fields)
   enter(id, state)
   redis.call('HSET', JOB .. id, 'finished_at', at, 'expires_at', at + retention, unpack(fields))
   redis.call('ZADD', FINISHED, at + retention, id)
+  announce(id, at)
 end
 
 -- Back into the queue, at the place it had.

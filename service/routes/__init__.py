@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from service.routes import batches, events, health, images, jobs, models, panoramas
+from service.routes import batches, events, health, images, jobs, models, panoramas, webhooks
 
 router = APIRouter()
-for noun in (panoramas, batches, jobs, images, events, models, health):
+for noun in (panoramas, batches, jobs, images, events, webhooks, models, health):
     router.include_router(noun.router)

@@ -27,7 +27,7 @@ from service.problems import FieldProblem, ProblemError, faults_of, invalid
 from service.responses import NOT_MODIFIED, Responses, binary, header, problems
 from service.routes.panoramas import IdempotencyKey
 from service.schemas import PanoramaRequest
-from service.submission import resolved
+from service.submission import resolved, webhook_target
 
 router = APIRouter(tags=["batches"])
 log = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ async def _look(services: Services, file: IO[bytes], kind: str) -> _Findings:
         if isinstance(item, PanoramaRequest):
             try:
                 resolved(services, item)
+                webhook_target(services, item)
             except (ProblemError, ParamsError) as error:
                 found.refuse(index, of_item(index, faults_of(error)))
             else:
@@ -168,11 +169,11 @@ async def _fill(services: Services, batch: BatchRecord, file: IO[bytes], kind: s
 
 def _new_job(services: Services, index: int, item: PanoramaRequest) -> NewJob | None:
     try:
-        params = resolved(services, item)
+        params, webhook_url = resolved(services, item), webhook_target(services, item)
     except (ProblemError, ParamsError):
         return None  # it was told with the refused ones
     priority = item.priority if "priority" in item.model_fields_set else "batch"
-    return NewJob(index, params, item.metadata, priority)
+    return NewJob(index, params, item.metadata, priority, webhook_url)
 
 
 def _refusal(found: _Findings) -> ProblemError:

@@ -16,7 +16,7 @@ from service.dependencies import Caller, Held
 from service.preferences import Prefer, wait_seconds
 from service.responses import header, problems
 from service.schemas import Job, retry_after
-from service.submission import resolved
+from service.submission import resolved, webhook_target
 
 router = APIRouter(tags=["panoramas"])
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ async def submit_panorama(
             body = panorama_of_recipe(file)
     else:
         body = panorama_of_json(await request.body())
-    params = resolved(services, body)
+    params, webhook_url = resolved(services, body), webhook_target(services, body)
     services.store.check_room()
     idempotency = Idempotency.of(idempotency_key, body.asked_for()) if idempotency_key else None
     view = await services.board.submit(
@@ -87,6 +87,7 @@ async def submit_panorama(
         owner=caller.owner,
         priority=body.priority,
         idempotency=idempotency,
+        webhook_url=webhook_url,
     )
     logs.now_about(view.record.id)
     tracing.note(panoramas__job_id=view.record.id)
