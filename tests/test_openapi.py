@@ -115,14 +115,17 @@ def test_a_generated_client_submits_waits_fetches_and_cancels(stack: Stack, gene
         wanted = PanoramaRequest(prompt="mountains", width=128, height=128, num_inference_steps=1)
         job = submit_panorama.sync(client=client, body=wanted)
 
-        def ended() -> object:
-            seen = get_job.sync(client=client, job_id=job.id)
+        def ended(job_id: str) -> object:
+            seen = get_job.sync(client=client, job_id=job_id)
             return seen if seen.state not in (State.QUEUED, State.RUNNING) else None
 
-        done = eventually(ended, 60, "the job ends")
+        done = eventually(lambda: ended(job.id), 60, "the job ends")
         assert done.state == State.SUCCEEDED
         image = get_image.sync(client=client, job_id=job.id)
         assert image.payload.read().startswith(b"\x89PNG")
-        assert cancel_job.sync(client=client, job_id=job.id).state == State.SUCCEEDED
+        long = PanoramaRequest(prompt="mountains", width=1024, height=128, num_inference_steps=200)
+        unwanted = submit_panorama.sync(client=client, body=long)
+        cancel_job.sync(client=client, job_id=unwanted.id)
+        assert eventually(lambda: ended(unwanted.id), 60, "the job ends").state == State.CANCELED
         refused = submit_panorama.sync(client=client, body=PanoramaRequest(prompt="mountains", width=130))
         assert refused.errors[0].pointer == "#/width"
