@@ -14,14 +14,12 @@ import time
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 
-from panoramas.errors import JobFailed, ServiceError, WaitTimeout
+from panoramas.errors import JobFailed, ServiceError, WaitTimeout, retry_after
 from panoramas.results import Batch, Job, Picture
 
 T = TypeVar("T")
@@ -85,19 +83,6 @@ class Patience:
         if isinstance(answer, httpx.Response):
             raise ServiceError.of(answer)
         raise ServiceError(f"the service does not answer: {answer or type(answer).__name__} ({path})") from answer
-
-
-def retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks for (RFC 9110, section 10.2.3); None where it does not."""
-    text = response.headers.get("Retry-After", "")
-    try:
-        return max(float(text), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError):
-        return None
 
 
 def exchange(request: Request, patience: float) -> Call[httpx.Response]:
@@ -237,4 +222,4 @@ def path_of(job: Job | str) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -158,6 +158,28 @@ def generate(
 
 
 @app.command()
+def batch(
+    requests: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON lines, or prompts in a .txt.")],
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="The folder of the pictures.")],
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Pictures fetched at once.")] = 8,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a service that is away.")] = 300.0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Submit anew what has failed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is left to do.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+) -> None:
+    """Submit every line of a file and fetch the pictures. The same command goes on after an interruption.
+
+    Exit status: 0 all pictures are there, 1 some failed (failures.jsonl) or it cannot go on, 130 interrupted.
+    """
+    from panoramas.batch.command import run_batch
+
+    options: dict[str, Any] = {"concurrency": concurrency, "patience": patience}
+    options |= {"retry_failed": retry_failed, "dry_run": dry_run, "console": console}
+    raise typer.Exit(run_batch(requests, out, url=url, api_key=api_key, **options))
+
+
+@app.command()
 def demo(
     prompt: Prompt,
     out: Out = Path("panorama.png"),

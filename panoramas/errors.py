@@ -9,6 +9,8 @@ PanoramasError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -36,11 +38,19 @@ class ServiceError(PanoramasError):
         status: of HTTP; None when there was no answer.
         problem: the problem details as they came; empty when there were none.
         errors: every field at fault.
+        retry_after: seconds that the service asks to wait; None where it does not.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, problem: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        problem: dict[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
         self.problem = problem or {}
         self.errors = _field_errors(self.problem)
 
@@ -52,11 +62,11 @@ class ServiceError(PanoramasError):
         except ValueError:
             problem = None
         if not isinstance(problem, dict):
-            return cls(f"HTTP {response.status_code} {response.reason_phrase}", status=response.status_code)
-        errors = [f"{error.pointer}: {error.detail}" for error in _field_errors(problem)]
+            problem = {}
+        lines = [f"{error.pointer}: {error.detail}" for error in _field_errors(problem)]
         told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
-        lines = errors or [". ".join(told) or f"HTTP {response.status_code}"]
-        return cls("\n".join(lines), status=response.status_code, problem=problem)
+        message = "\n".join(lines) or ". ".join(told) or f"HTTP {response.status_code} {response.reason_phrase}"
+        return cls(message, status=response.status_code, problem=problem, retry_after=retry_after(response))
 
 
 class JobFailed(PanoramasError):
@@ -74,6 +84,19 @@ class WaitTimeout(PanoramasError, TimeoutError):
     def __init__(self, job: Job) -> None:
         super().__init__(f"job {job.id} is still {job.state}")
         self.job = job
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks for (RFC 9110, section 10.2.3); None where it does not."""
+    text = response.headers.get("Retry-After", "")
+    try:
+        return max(float(text), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError):
+        return None
 
 
 def _field_errors(problem: dict[str, Any]) -> tuple[FieldError, ...]:
