@@ -22,6 +22,7 @@ from jobs.idempotency import Idempotency, KeyReused
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 
 _AT_ONCE = 250  # jobs in one pipeline
+_RUNNING_ASKED = 16  # running jobs whose ends make an estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,18 @@ class Batches:
             counts=dict(zip(states, counts, strict=True)),
             replayed=replayed,
         )
+
+    async def eta_seconds(self, batch: Batch) -> float | None:
+        """Estimated seconds until all its jobs have ended: until the last of those that wait, or of those that run."""
+        if not batch.complete or batch.ended:
+            return None
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(keys.batch_index(batch.id, State.QUEUED), 0, 0, desc=True)
+            pipe.zrange(keys.batch_index(batch.id, State.RUNNING), 0, _RUNNING_ASKED - 1, desc=True)
+            queued, running = await pipe.execute()
+        # One that runs and has not told a step yet is not known, and its end is near that of the others.
+        told = [view.eta_seconds for name in queued or running if (view := await self._board.get(name))]
+        return max((seconds for seconds in told if seconds is not None), default=None)
 
     async def cancel(self, batch_id: str) -> None:
         """Cancel all that have not ended; harmless when all have."""

@@ -52,11 +52,14 @@ class Batch(BaseModel):
     accepted: int = Field(description="Those that have become jobs")
     refused: int = Field(description="Items that were not good; only with `Prefer: handling=lenient`")
     counts: Counts
+    eta_seconds: float | None = Field(
+        description="Estimated seconds until all have ended; null where nothing is known or nothing is to come"
+    )
     errors: list[ItemErrors] = Field(description="What was wrong with those refused, of the first hundred")
     links: dict[str, str]
 
 
-def batch_out(batch: BatchRecord) -> Batch:
+def batch_out(batch: BatchRecord, eta_seconds: float | None) -> Batch:
     """A batch as clients see it."""
     path = f"/batches/{batch.id}"
     running: Literal["running", "accepting"] = "running" if batch.complete else "accepting"
@@ -69,6 +72,7 @@ def batch_out(batch: BatchRecord) -> Batch:
         accepted=batch.accepted,
         refused=batch.refused,
         counts=Counts(**batch.counts),
+        eta_seconds=eta_seconds,
         errors=[ItemErrors(**item) for item in batch.errors],
         links={
             "self": path,

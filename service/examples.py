@@ -63,6 +63,7 @@ BATCH: dict[str, Any] = {
     "accepted": 10000,
     "refused": 0,
     "counts": {"queued": 9120, "running": 4, "succeeded": 875, "failed": 1, "canceled": 0, "expired": 0},
+    "eta_seconds": 32200.5,
     "errors": [],
     "links": {
         "self": f"/batches/{_BATCH_ID}",

@@ -8,6 +8,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -204,6 +205,25 @@ def test_a_canceled_batch_takes_no_more_jobs(desk: Desk) -> None:
     assert (ended["state"], ended["counts"]["canceled"], ended["counts"]["succeeded"]) == ("ended", 3, 1)
     assert desk.get(done["id"])["state"] == "succeeded"
     assert desk.http.post("/batches", json={"items": items(4)}, headers=headers).json()["counts"] == ended["counts"]
+
+
+def test_a_batch_tells_when_it_will_have_ended(tmp_path: Path) -> None:
+    with running_desk(tmp_path) as desk:
+        assert batch_of(desk, 4)["eta_seconds"] is None, "nobody has painted anything yet"
+        redis = desk.redis
+        redis.hset(keys.PACE, "job_ms", 10_000)
+        redis.zadd(keys.WORKERS, {"one": redis.time()[0] * 1000, "two": redis.time()[0] * 1000})
+        batch = batch_of(desk, 5)
+        assert batch["eta_seconds"] == 50, "nine jobs on two workers, ten seconds each"
+        for job in listed(desk, batch)[:4]:
+            desk.succeed(desk.claim(job["id"]))
+        record = desk.claim(listed(desk, batch)[4]["id"])
+        now = redis.time()[0] * 1000
+        desk.step(record, 3)
+        redis.hset(keys.job(record.id), mapping={"denoising_at": now - 9000, "stepped_at": now})
+        assert desk.http.get(batch["links"]["self"]).json()["eta_seconds"] == pytest.approx(6, abs=2)
+        desk.succeed(record)
+        assert desk.http.get(batch["links"]["self"]).json()["eta_seconds"] is None
 
 
 def test_an_unchanged_batch_is_not_sent_again(desk: Desk) -> None:

@@ -122,7 +122,7 @@ async def submit_batch(
     headers = {"Location": f"/batches/{batch.id}", "Retry-After": "2"}
     headers |= {"Idempotency-Replayed": "true"} if batch.replayed else {}
     headers |= {"Preference-Applied": "handling=lenient"} if lenient else {}
-    return _answer(view, 202, headers)
+    return await _answer(services, view, 202, headers)
 
 
 async def _look(services: Services, file: IO[bytes], kind: str) -> _Findings:
@@ -195,14 +195,15 @@ def _within(index: int, fault: FieldProblem) -> str:
 )
 async def get_batch(
     batch: FoundBatch,
+    services: Held,
     if_none_match: Annotated[str | None, Header(description="304 when the batch is still as it was")] = None,
 ) -> Response:
     """Its jobs counted by state; `GET /jobs?batch=` lists them."""
-    etag = weak_etag(batch_out(batch).model_dump_json().encode())
+    etag = weak_etag(batch_out(batch, None).model_dump_json().encode())  # the estimate changes with the clock alone
     headers = {"Cache-Control": "private, no-cache", "ETag": etag}
     if is_fresh(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    return _answer(batch, 200, headers if batch.ended else {**headers, "Retry-After": "2"})
+    return await _answer(services, batch, 200, headers if batch.ended else {**headers, "Retry-After": "2"})
 
 
 @router.post(
@@ -219,7 +220,7 @@ async def cancel_batch(batch: FoundBatch, services: Held) -> Response:
     after = await services.batches.get(batch.id)
     if after is None:
         raise no_such_batch(batch.id)
-    return _answer(after, 202, {})
+    return await _answer(services, after, 202, {})
 
 
 @router.get(
@@ -241,5 +242,6 @@ async def get_batch_images(batch: FoundBatch, services: Held) -> StreamingRespon
     )
 
 
-def _answer(batch: BatchRecord, status: int, headers: dict[str, str]) -> Response:
-    return Response(batch_out(batch).model_dump_json(), status, headers, media_type="application/json")
+async def _answer(services: Services, batch: BatchRecord, status: int, headers: dict[str, str]) -> Response:
+    told = batch_out(batch, await services.batches.eta_seconds(batch))
+    return Response(told.model_dump_json(), status, headers, media_type="application/json")
