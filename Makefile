@@ -13,7 +13,7 @@ EXTRAS ?= service,worker
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-SOURCES := benchmarks engine jobs panoramas service tests training worker
+SOURCES := benchmarks docs/recipes engine jobs panoramas service tests training worker
 
 .PHONY: demo serve test chaos contract screenshots check format openapi setup setup-dev clean
 
