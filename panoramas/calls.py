@@ -106,13 +106,13 @@ def submit(params: Mapping[str, Any], key: str | None, patience: float) -> Call[
     headers = {"Content-Type": "application/json", "Idempotency-Key": key or uuid.uuid4().hex}
     request = Request("POST", "/panoramas", headers, _json(params), busy=_BUSY_SUBMIT)
     response = yield from exchange(request, patience)
-    return Job.of(response.json())
+    return Job.of(_told(response))
 
 
 def get(job: Job | str, patience: float) -> Call[Job]:
     """`GET /jobs/{id}`."""
     response = yield from exchange(Request("GET", path_of(job)), patience)
-    return Job.of(response.json())
+    return Job.of(_told(response))
 
 
 def wait(job: Job | str, timeout: float | None, patience: float) -> Call[Job]:
@@ -123,7 +123,7 @@ def wait(job: Job | str, timeout: float | None, patience: float) -> Call[Job]:
         held = max(min(int(left), _LONG_POLL_SECONDS), 0)
         request = Request("GET", path_of(job), {"Prefer": f"wait={held}"}, held=held)
         response = yield from exchange(request, patience if deadline is None else min(patience, max(left, 1.0)))
-        seen = Job.of(response.json())
+        seen = Job.of(_told(response))
         if seen.state == "succeeded":
             return seen
         if seen.ended:
@@ -164,7 +164,7 @@ def content(path: str, patience: float) -> Call[bytes]:
 def cancel(job: Job | str, patience: float) -> Call[Job]:
     """`POST /jobs/{id}/cancel`."""
     response = yield from exchange(Request("POST", f"{path_of(job)}/cancel"), patience)
-    return Job.of(response.json())
+    return Job.of(_told(response))
 
 
 def delete(job: Job | str, patience: float) -> Call[None]:
@@ -190,13 +190,13 @@ def page(path: str, patience: float) -> Call[Page]:
     """One page of `GET /jobs`."""
     response = yield from exchange(Request("GET", path), patience)
     following = response.links.get("next", {}).get("url")
-    return Page([Job.of(item) for item in response.json()["items"]], following)
+    return Page([Job.of(item) for item in _told(response)["items"]], following)
 
 
 def models(patience: float) -> Call[dict[str, Any]]:
     """`GET /models`."""
     response = yield from exchange(Request("GET", "/models"), patience)
-    return response.json()
+    return _told(response)
 
 
 def submit_batch(items: Iterable[Mapping[str, Any]], lenient: bool, key: str | None, patience: float) -> Call[Batch]:
@@ -206,19 +206,28 @@ def submit_batch(items: Iterable[Mapping[str, Any]], lenient: bool, key: str | N
         headers["Prefer"] = "handling=lenient"
     body = b"".join(_json(item) + b"\n" for item in items)
     response = yield from exchange(Request("POST", "/batches", headers, body, held=60, busy=_BUSY_SUBMIT), patience)
-    return Batch.of(response.json())
+    return Batch.of(_told(response))
 
 
 def batch(batch_id: str, action: str, patience: float) -> Call[Batch]:
     """`GET /batches/{id}`, or `POST` of its cancel."""
     method, path = ("GET", f"/batches/{batch_id}") if not action else ("POST", f"/batches/{batch_id}/{action}")
     response = yield from exchange(Request(method, path), patience)
-    return Batch.of(response.json())
+    return Batch.of(_told(response))
 
 
 def path_of(job: Job | str) -> str:
     """Where a job is."""
     return f"/jobs/{job if isinstance(job, str) else job.id}"
+
+
+def _told(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise ServiceError(
+            f"what answers at {response.url} is not this service", status=response.status_code
+        ) from error
 
 
 def _json(value: Any) -> bytes:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -20,7 +21,7 @@ from jobs import keys
 from panoramas.batch.manifest import NAME, Manifest
 from panoramas.batch.requests import BatchError, read_requests
 from tests.desk import Desk, running_desk
-from tests.processes import ROOT, Stack, eventually
+from tests.processes import ROOT, Stack, eventually, files_cannot_grow
 from tests.proxy import Proxy, proxy_to
 from tests.test_api import jobs_made
 
@@ -183,6 +184,21 @@ def test_a_chunk_larger_than_the_service_lets_wait_is_sent_in_parts(tmp_path: Pa
     assert folder.entries("withdrawn")
 
 
+def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(desk: Desk, tmp_path: Path) -> None:
+    folder = Folder(tmp_path, [{**OURS, "seed": seed} for seed in range(2)])
+    with folder.started(desk.stack.url) as process:
+        eventually(lambda: folder.entries("accepted"), 20, "accepted")
+        with files_cannot_grow(psutil.Process(process.pid)):
+            desk.succeed(desk.claim(queued(desk, folder)[0]))
+            errors = process.communicate(timeout=30)[1]
+    assert (process.returncode, folder.pictures()) == (1, [])
+    assert "too large" in errors, "as Linux calls it"
+    assert "Traceback" not in errors
+    desk.succeed(desk.claim(queued(desk, folder)[1]))
+    assert folder.run(desk.stack.url)[0] == 0
+    assert len(folder.pictures()) == 2
+
+
 def test_changed_requests_are_told_and_nothing_is_submitted(desk: Desk, tmp_path: Path) -> None:
     folder = Folder(tmp_path, [OURS])
     with Manifest(folder.out, read_requests(folder.requests)):
@@ -248,6 +264,7 @@ def test_a_text_file_is_a_prompt_a_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.chaos
 def test_ten_thousand_lines_killed_three_times_become_ten_thousand_jobs(tmp_path: Path) -> None:
     """Nothing is painted: what counts is what was submitted, and that each picture belongs to its line."""
     with running_desk(tmp_path) as desk:

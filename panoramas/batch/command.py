@@ -53,13 +53,14 @@ def run_batch(
             return 0
         interrupted = False
         try:
-            _show(manifest, console, lambda tell: _run(manifest, url, api_key, concurrency, patience, tell))
-        except KeyboardInterrupt:
-            interrupted = True
+            try:
+                _show(manifest, console, lambda tell: _run(manifest, url, api_key, concurrency, patience, tell))
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                _write_failures(manifest)
         except OSError as error:  # the folder's disk is full, or not ours
-            raise BatchError(str(error)) from error
-        finally:
-            _write_failures(manifest)
+            raise BatchError(f"{folder}: {error}") from error
         typer.echo(_summary(manifest))
         if interrupted:
             console.print(

@@ -61,13 +61,13 @@ class Runner:
         for chunk in known:
             if chunk.batch is None:
                 self._manifest.check_remembered(chunk)
-                await self._submit(chunk)
+                await self._submit(chunk, again=True)
         while lines := self._manifest.unsent():
             await self._submit(self._manifest.new_chunk(lines[: self._chunk_size]))
         for _ in range(_LOOKED_AT):
             self._accepted.put_nowait(None)
 
-    async def _submit(self, chunk: Chunk) -> None:
+    async def _submit(self, chunk: Chunk, *, again: bool = False) -> None:
         requests = [self._manifest.requests.items[line].request for line in chunk.lines]
         while True:
             try:
@@ -77,7 +77,7 @@ class Runner:
                 if error.status == 429:  # the queue is full, or the key has asked too often: it passes
                     await asyncio.sleep(error.retry_after or _LONGEST_PAUSE)
                     continue
-                self._refused(chunk, error)
+                self._refused(chunk, error, again=again)
                 return
         faults = {item["index"]: item["errors"] for item in batch.errors}
         self._manifest.record(
@@ -87,8 +87,12 @@ class Runner:
         self._accepted.put_nowait(chunk)
         self._tell()
 
-    def _refused(self, chunk: Chunk, error: ServiceError) -> None:
-        """None of a chunk was accepted: no item is good, or they are too many for this service."""
+    def _refused(self, chunk: Chunk, error: ServiceError, *, again: bool) -> None:
+        """None of a chunk was accepted: no item is good, or they are too many for this service.
+
+        One that is sent `again` is never given other keys: an earlier try may have been accepted under this one, by a
+        service whose limits have changed since.
+        """
         told: dict[int, list[dict[str, Any]]] = {}
         for fault in error.errors:
             if fault.index is not None:
@@ -97,7 +101,7 @@ class Runner:
             failures = (_failure(chunk.lines[index], errors=faults) for index, faults in sorted(told.items()))
             self._manifest.record(*failures, {"event": "accepted", "key": chunk.key, "batch": ""})
             self._tell()
-        elif len(chunk.lines) > 1 and (error.status == 413 or "#/items" in {fault.pointer for fault in error.errors}):
+        elif not again and len(chunk.lines) > 1 and _is_too_many(error):
             self._chunk_size = len(chunk.lines) // 2
             self._manifest.record({"event": "withdrawn", "key": chunk.key})
         else:
@@ -163,6 +167,10 @@ class Runner:
     def _fail(self, line: int, job: Job | None, error: dict[str, Any]) -> None:
         self._manifest.record(_failure(line, job=job and job.id, state=job and job.state, error=error))
         self._tell()
+
+
+def _is_too_many(error: ServiceError) -> bool:
+    return error.status == 413 or "#/items" in {fault.pointer for fault in error.errors}
 
 
 def _failure(line: int, **why: Any) -> dict[str, Any]:

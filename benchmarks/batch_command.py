@@ -1,0 +1,84 @@
+"""`python -m benchmarks.batch_command`: how fast `panoramas batch` submits many lines, and fetches many pictures.
+
+Nothing is painted: bytes of a panorama's size stand for the pictures. The service, its Redis (which
+writes every job to the disk before it is acknowledged) and the command are on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jobs import keys
+from jobs.record import State
+from tests.desk import Desk, running_desk
+
+PICTURE_BYTES = 1_500_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=10_000)
+    parser.add_argument("--pictures", type=int, default=1_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="batch-") as temporary, running_desk(Path(temporary)) as desk:
+        seconds = submit(desk, Path(temporary) / "many", options.lines)
+        print(f"{options.lines:,} lines submitted in {seconds:.1f} s, {options.lines / seconds:,.0f} a second")
+        few = Path(temporary) / "few"
+        submit(desk, few, options.pictures)
+        succeed(desk, few)
+        with command(desk, few) as process:
+            start = time.perf_counter()
+            process.wait()
+        seconds = time.perf_counter() - start
+        rate, there = options.pictures / seconds, len(list((few / "out").glob("*.png")))
+        print(f"{there:,} pictures of {PICTURE_BYTES / 1e6:.1f} MB in {seconds:.1f} s, {rate:,.0f} a second")
+
+
+def submit(desk: Desk, folder: Path, lines: int) -> float:
+    """Start the command and interrupt it once all is accepted; returns the seconds, its start included."""
+    folder.mkdir()
+    request = {"prompt": "hills", "width": 1024, "height": 512}
+    (folder / "requests.jsonl").write_text("".join(json.dumps({**request, "seed": n}) + "\n" for n in range(lines)))
+    before = int(desk.redis.get(keys.SEQUENCE) or 0)
+    start = time.perf_counter()
+    with command(desk, folder) as process:
+        while int(desk.redis.get(keys.SEQUENCE) or 0) < before + lines or not all_accepted(folder, lines):
+            time.sleep(0.02)
+        seconds = time.perf_counter() - start
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    return seconds
+
+
+def all_accepted(folder: Path, lines: int) -> bool:
+    return (folder / "out" / "manifest.jsonl").read_bytes().count(b'"accepted"') >= lines / 100
+
+
+def succeed(desk: Desk, folder: Path) -> None:
+    """Every job of the folder gets the same picture."""
+    png = b"\x89PNG\r\n\x1a\n" + bytes(PICTURE_BYTES - 8)
+    for line in (folder / "out" / "manifest.jsonl").read_text().splitlines():
+        if '"accepted"' in line:
+            for job_id in desk.redis.zrange(keys.batch_index(json.loads(line)["batch"]), 0, -1):
+                record = desk.claim(job_id)
+                stored = desk.store.put(record.id, record.token, png)
+                result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 1, "height": 1}
+                desk.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
+
+
+def command(desk: Desk, folder: Path) -> subprocess.Popen[bytes]:
+    arguments = ["batch", str(folder / "requests.jsonl"), "-o", str(folder / "out"), "--url", desk.stack.url]
+    return subprocess.Popen(
+        [sys.executable, "-m", "panoramas", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+if __name__ == "__main__":
+    main()
