@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from jobs.batches import Batches
 from jobs.board import JobBoard
+from jobs.connection import connected
 from jobs.events import EventLog
 from jobs.listing import JobListing
 from jobs.metrics import read_figures
@@ -41,13 +40,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        redis = Redis.from_url(
-            redis_url,
-            decode_responses=True,
-            socket_timeout=5,
-            socket_connect_timeout=2,
-            retry=Retry(NoBackoff(), 1),  # once, for a connection that a restart of Redis has closed
-        )
+        redis = connected(redis_url)
         services = _services(settings, redis, requests)
         app.state.services = services
         services.hub.start()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.desk import Desk
 from tests.processes import ROOT, RedisServer, Stack, eventually
 
 GOOD = {"prompt": "mountains", "num_inference_steps": 1}
@@ -82,3 +85,18 @@ def test_without_its_store_the_api_is_not_ready(alone: Stack, tmp_path: Path) ->
     images.write_bytes(b"in the way")  # root ignores permissions, so a file takes the folder's place
     response = httpx.get(f"{alone.url}/readyz")
     assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
+
+
+def test_a_crowd_that_comes_at_once_is_answered_whole(desk: Desk) -> None:
+    job_id, port = desk.submit()["id"], int(desk.stack.url.rpartition(":")[2])
+
+    async def ask() -> Counter[bytes]:
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(400)]
+        for _, writer in crowd:
+            writer.write(f"GET /jobs/{job_id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        heard = [await reader.read() for reader, _ in crowd]
+        for _, writer in crowd:
+            writer.close()
+        return Counter(answer[:12] for answer in heard)
+
+    assert asyncio.run(ask()) == {b"HTTP/1.1 200": 400}

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs import logs, tracing
 from jobs.board import JobView
+from jobs.connection import connected
 from jobs.outbox import DueCall, Outbox, Outcome
 from jobs.record import JobRecord
 from jobs.settings import Settings
@@ -149,7 +149,7 @@ async def _send(settings: Settings, redis_url: str) -> None:
     for ending in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(ending, stop.set)
     loop.set_default_executor(ThreadPoolExecutor(_AT_ONCE, "names"))  # a name server may let all of them wait
-    redis = Redis.from_url(redis_url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
+    redis = connected(redis_url)
     rules = TargetRules(settings.webhook_allow_http, settings.webhook_networks)
     sender = Sender(
         Outbox(redis),
