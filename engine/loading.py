@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from engine.catalog import ModelSpec, read_geometry
-from engine.circular import circular_decoder
 from engine.errors import ModelError
 from engine.model import StableDiffusion
+from engine.text import TextEncoders
 
-_COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+_COMPONENTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 # The full-precision weights alone: a repository may hold fp16 and .bin copies of the same.
 _FILES = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors", "diffusion_pytorch_model.safetensors")
 _HUB_PATTERNS = ["model_index.json", *(f"{component}/{name}" for component in _COMPONENTS for name in _FILES)]
@@ -28,39 +29,44 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def default_dtype(device: str) -> str:
+    """16 bits on a GPU, bfloat16 where it has it: that has float32's range, so that nothing overflows to black.
+
+    float32 on a CPU, where a seed is then one picture on every machine.
+    """
+    if torch.device(device).type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
 def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32") -> StableDiffusion:
     """Load every component of `spec` onto `device` in `dtype` (float32, bfloat16, float16).
 
     Raises:
-        ModelError: when the folder or repository is missing or is no Stable Diffusion 1.x or 2.x.
+        ModelError: when the folder or repository is missing or is no Stable Diffusion 1.x, 2.x or XL.
     """
     folder = spec.folder or _download(spec)
-    _check_kind(folder)
+    index = _check_kind(folder)
     torch_dtype = _dtype(dtype)
     disable_progress_bar()  # one a model, of milliseconds, amid the worker's log
     try:
-        text_encoder = CLIPTextModel.from_pretrained(
-            folder, subfolder="text_encoder", use_safetensors=True, dtype=torch_dtype
-        )
+        text = _load_text(folder, index, torch_dtype)
         unet = UNet2DConditionModel.from_pretrained(
             folder, subfolder="unet", use_safetensors=True, torch_dtype=torch_dtype
         )
         vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", use_safetensors=True, torch_dtype=torch_dtype)
-        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
         scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name!r} cannot be read from {folder}: {error}") from error
-    for module in (text_encoder, unet, vae):
+    for module in (*text.models, unet, vae):
         module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
     return StableDiffusion(
         spec=spec,
         revision=_revision(folder),
         geometry=read_geometry(folder),
-        tokenizer=tokenizer,
-        text_encoder=text_encoder,
+        text=text,
         unet=unet,
         vae=vae,
-        circular_decoder=circular_decoder(vae.decoder),
         scheduler_config=scheduler_config,
         device=torch.device(device),
         dtype=torch_dtype,
@@ -82,15 +88,31 @@ def _download(spec: ModelSpec) -> Path:
         raise ModelError(f"model {spec.name!r} cannot be had from the hub repository {spec.source}: {error}") from error
 
 
-def _check_kind(folder: Path) -> None:
+def _load_text(folder: Path, index: dict[str, Any], dtype: torch.dtype) -> TextEncoders:
+    suffixes = ("", "_2") if index.get("text_encoder_2") else ("",)
+    classes = (CLIPTextModel, CLIPTextModelWithProjection)
+    return TextEncoders(
+        tokenizers=tuple(CLIPTokenizer.from_pretrained(folder, subfolder=f"tokenizer{end}") for end in suffixes),
+        models=tuple(
+            kind.from_pretrained(folder, subfolder=f"text_encoder{end}", use_safetensors=True, dtype=dtype)
+            for end, kind in zip(suffixes, classes, strict=False)
+        ),
+        zero_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
+    )
+
+
+def _check_kind(folder: Path) -> dict[str, Any]:
+    """The model's index, when it is one of a Stable Diffusion 1.x, 2.x or XL."""
     try:
-        index = json.loads((folder / "model_index.json").read_text())
+        index: dict[str, Any] = json.loads((folder / "model_index.json").read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} has no readable model_index.json: {error}") from error
-    found = {component: (index.get(component) or [None, None])[1] for component in ("unet", "vae", "text_encoder")}
+    found = {name: (index.get(name) or [None, None])[1] for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
     wanted = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
-    if found != wanted or index.get("text_encoder_2"):
-        raise ModelError(f"{folder} holds a {index.get('_class_name')}, not a Stable Diffusion 1.x or 2.x")
+    second = "CLIPTextModelWithProjection" if index.get("text_encoder_2") else None
+    if found != wanted | {"text_encoder_2": second}:
+        raise ModelError(f"{folder} holds a {index.get('_class_name')}, not a Stable Diffusion 1.x, 2.x or XL")
+    return index
 
 
 def _revision(folder: Path) -> str:

@@ -1,31 +1,21 @@
-"""A loaded Stable Diffusion (1.x, 2.x) and the three things the loop asks of it: encode, predict, decode."""
+"""A loaded Stable Diffusion (1.x, 2.x, XL) and the three things the loop asks of it: encode, predict, decode."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from engine import decoder
 from engine.catalog import ModelSpec
+from engine.guidance import Guidance
 from engine.params import Geometry
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something the user should know of a picture that was painted all the same."""
-
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Conditioning:
-    """Text embeddings (1, tokens, dim) of the prompt and of the negative prompt."""
-
-    positive: torch.Tensor
-    negative: torch.Tensor
-    notices: tuple[Notice, ...]
+from engine.text import Conditioning, TextEncoders
+from engine.views import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +25,13 @@ class StableDiffusion:
     spec: ModelSpec
     revision: str
     geometry: Geometry
-    tokenizer: Any
-    text_encoder: Any
+    text: TextEncoders
     unet: Any
     vae: Any
-    circular_decoder: Any
     scheduler_config: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
+    attention: tuple[SDPBackend, ...] = ()  # in the order to be tried; empty: torch's own choice
 
     @property
     def latent_channels(self) -> int:
@@ -51,70 +40,77 @@ class StableDiffusion:
     @property
     def nbytes(self) -> int:
         """Memory of the weights in bytes."""
-        modules = (self.text_encoder, self.unet, self.vae)
+        modules = (*self.text.models, self.unet, self.vae)
         return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
 
     def encode(self, prompt: str, negative_prompt: str) -> Conditioning:
-        """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice, never in silence."""
-        positive, cut = self._embed(prompt, "prompt")
-        negative, negative_cut = self._embed(negative_prompt, "negative_prompt")
-        return Conditioning(positive, negative, cut + negative_cut)
+        """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice."""
+        return self.text.encode(prompt, negative_prompt)
 
     def predict(
-        self, crops: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning, guidance_scale: float
+        self,
+        crops: torch.Tensor,
+        views: Sequence[View],
+        *,
+        timestep: torch.Tensor,
+        conditioning: Conditioning,
+        guidance: Guidance,
+        canvas: tuple[int, int],
     ) -> torch.Tensor:
-        """Classifier-free guidance (arXiv 2207.12598) for crops (n, C, h, w): negative + scale * (positive - negative).
+        """The UNet's guided prediction for crops (n, C, h, w) that lie at `views` on a `canvas` of (H, W) cells, fp32.
 
-        Both halves go through the UNet in one call; a scale of 1 leaves the negative half nothing to do, so it is
-        left out.
+        Both halves of the guidance go through the UNet in one call; where it is not active there is only one.
         """
-        guided = guidance_scale != 1.0
-        count = crops.shape[0]
-        samples = torch.cat([crops, crops]) if guided else crops
-        halves = (conditioning.negative, conditioning.positive) if guided else (conditioning.positive,)
-        states = torch.cat([half.expand(count, -1, -1) for half in halves])
-        output = self.unet(
-            samples.to(self.dtype), timestep.to(self.device), encoder_hidden_states=states, return_dict=False
-        )[0].float()
-        if not guided:
+        count = len(views)
+        halves = (conditioning.negative, conditioning.positive) if guidance.active else (conditioning.positive,)
+        with sdpa_kernel(list(self.attention), set_priority=True) if self.attention else nullcontext():
+            output = self.unet(
+                torch.cat([crops] * len(halves)).to(self.dtype, memory_format=torch.channels_last),
+                timestep.expand(count * len(halves)),
+                encoder_hidden_states=torch.cat([half.states.expand(count, -1, -1) for half in halves]),
+                added_cond_kwargs=self._added_conditions(conditioning, views, canvas, len(halves)),
+                return_dict=False,
+            )[0].float()
+        if not guidance.active:
             return output
-        negative, positive = output.chunk(2)
-        return negative + guidance_scale * (positive - negative)
+        return guidance(*output.chunk(2))
 
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
         """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32.
 
-        16-bit decoders can overflow on rare latents; those are decoded again in fp32.
+        16-bit decoders can overflow on rare latents; those are decoded again in fp32, and such that are known to do it
+        (SDXL's says `force_upcast`) at once.
         """
         config = self.vae.config
         scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-        pixels = self._decode(scaled.to(self.dtype), circular)
-        if self.dtype == torch.float32 or bool(pixels.isfinite().all()):
-            return pixels
+        if not (self.dtype == torch.float16 and getattr(config, "force_upcast", False)):
+            pixels = self.run_decoder(scaled.to(self.dtype), circular)
+            if self.dtype == torch.float32 or bool(pixels.isfinite().all()):
+                return pixels
         try:
             self.vae.float()
-            return self._decode(scaled.float(), circular)
+            return self.run_decoder(scaled.float(), circular)
         finally:
             self.vae.to(self.dtype)
 
-    def _decode(self, latents: torch.Tensor, circular: bool) -> torch.Tensor:
+    def run_decoder(self, latents: torch.Tensor, circular: bool) -> torch.Tensor:
+        """Scaled latents in the decoder's dtype to pixels, fp32, whatever comes out."""
         if self.vae.post_quant_conv is not None:
             latents = self.vae.post_quant_conv(latents)
-        return (self.circular_decoder if circular else self.vae.decoder)(latents).float()
+        return decoder.decode(self.vae.decoder, latents, circular=circular).float()
 
-    def _embed(self, text: str, field: str) -> tuple[torch.Tensor, tuple[Notice, ...]]:
-        limit = self.tokenizer.model_max_length
-        tokens = self.tokenizer(
-            text, padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
-        ).input_ids
-        embedding = self.text_encoder(tokens.to(self.device), return_dict=False)[0]
-        return embedding, self._cut_notice(text, field, limit)
-
-    def _cut_notice(self, text: str, field: str, limit: int) -> tuple[Notice, ...]:
-        # Two of the places are the start and end marks.
-        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        if len(tokens) <= limit - 2:
-            return ()
-        lost = self.tokenizer.decode(tokens[limit - 2 :])
-        detail = f"{field} has {len(tokens)} tokens and the model reads {limit - 2}; this was left out: {lost!r}"
-        return (Notice("prompt-truncated", detail),)
+    def _added_conditions(
+        self, conditioning: Conditioning, views: Sequence[View], canvas: tuple[int, int], halves: int
+    ) -> dict[str, torch.Tensor] | None:
+        """SDXL is told of each view which part of the whole picture it is (arXiv 2307.01952, section 2.2)."""
+        positive, negative = conditioning.positive.pooled, conditioning.negative.pooled
+        if positive is None or negative is None:
+            return None
+        factor, window = self.geometry.latent_factor, self.geometry.window_px
+        height, width = canvas[0] * factor, canvas[1] * factor
+        sizes = [(height, width, view.top * factor, view.left * factor, window, window) for view in views]
+        pooled = (negative, positive) if halves == 2 else (positive,)
+        return {
+            "text_embeds": torch.cat([half.expand(len(views), -1) for half in pooled]),
+            "time_ids": torch.tensor(sizes * halves, dtype=self.dtype).to(self.device, non_blocking=True),
+        }

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import functools
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from engine.batching import MicroBatches
 from engine.errors import BadPicture
-from engine.fusion import plan_fusion, window_weights
-from engine.model import Conditioning, Notice, StableDiffusion
+from engine.fusion import Fusion, plan_fusion, window_weights
+from engine.guidance import guidance_at
+from engine.model import StableDiffusion
 from engine.params import PanoramaParams
-from engine.sampler import OnStep, denoise, initial_noise
+from engine.sampler import OnStep, PlanOf, denoise, initial_noise
 from engine.schedulers import make_scheduler
-from engine.views import plan_views
+from engine.text import Conditioning, Notice
+from engine.views import View, plan_views
 
 
 @dataclass(slots=True)
@@ -43,14 +46,19 @@ class Panorama:
 
 
 def paint(
-    model: StableDiffusion, params: PanoramaParams, *, view_batch_size: int = 4, on_step: OnStep = lambda *_: None
+    model: StableDiffusion,
+    params: PanoramaParams,
+    *,
+    batches: MicroBatches | None = None,
+    on_step: OnStep = lambda *_: None,
 ) -> Panorama:
-    """Paint `params` with `model`. `view_batch_size` views share a UNet call and change nothing but speed.
+    """Paint `params` with `model`. `batches` (8 views unless given) share a UNet call and change nothing but speed.
 
     Raises:
         ParamsError: when the sizes or the stride do not suit the model.
         BadPicture: when the model produced NaN, infinity or an empty picture.
         Interrupted: when `on_step` raised it.
+        torch.OutOfMemoryError: when not even one view at a time fits.
     """
     params.check_fits(model.geometry)
     timings = Timings()
@@ -59,7 +67,7 @@ def paint(
             conditioning = model.encode(params.prompt, params.negative_prompt)
         with timings.phase("denoise"):
             latents = paint_latents(
-                model, params, conditioning=conditioning, view_batch_size=view_batch_size, on_step=on_step
+                model, params, conditioning=conditioning, batches=batches or MicroBatches(8), on_step=on_step
             )
             healthy = bool(latents.isfinite().all())
         if not healthy:
@@ -70,24 +78,55 @@ def paint(
 
 
 def paint_latents(
-    model: StableDiffusion, params: PanoramaParams, *, conditioning: Conditioning, view_batch_size: int, on_step: OnStep
+    model: StableDiffusion,
+    params: PanoramaParams,
+    *,
+    conditioning: Conditioning,
+    batches: MicroBatches,
+    on_step: OnStep = lambda *_: None,
 ) -> torch.Tensor:
     """Noise to final latents (1, C, H / f, W / f), fp32: MultiDiffusion itself."""
-    factor, window = model.geometry.latent_factor, model.geometry.window
+    factor = model.geometry.latent_factor
     height, width = params.height // factor, params.width // factor
-    views = plan_views(height, width, window, params.view_stride, circular=params.circular)
-    weights = window_weights(params.view_weights, window).to(model.device)
-    fusion = plan_fusion(views, weights, height, width, view_batch_size=view_batch_size)
-    scheduler = make_scheduler(params.scheduler, model.scheduler_config, params.num_inference_steps)
+    scheduler = make_scheduler(params.scheduler, model.scheduler_config, params.num_inference_steps, seed=params.seed)
     noise, generator = initial_noise(model.latent_channels, height, width, params.seed)
+
+    def predict(
+        crops: torch.Tensor, views: Sequence[View], *, timestep: torch.Tensor, step: int, total: int
+    ) -> torch.Tensor:
+        return model.predict(
+            crops,
+            views,
+            timestep=timestep,
+            conditioning=conditioning,
+            guidance=guidance_at(params, step, total),
+            canvas=(height, width),
+        )
+
     return denoise(
         noise.to(model.device),
-        fusion,
-        functools.partial(model.predict, conditioning=conditioning, guidance_scale=params.guidance_scale),
+        fusion_of(params, model.geometry.window, height, width, model.device),
+        predict,
         scheduler,
+        batches=batches,
         generator=generator,
         on_step=on_step,
     )
+
+
+def fusion_of(params: PanoramaParams, window: int, height: int, width: int, device: torch.device) -> PlanOf:
+    """The views of each step on a canvas of `height` x `width` cells: the same for all, or each shifted anew."""
+    weights = window_weights(params.view_weights, window).to(device)
+
+    def planned(shift: tuple[int, int]) -> Fusion:
+        views = plan_views(height, width, window, params.view_stride, circular=params.circular, shift=shift)
+        return plan_fusion(views, weights, height, width)
+
+    if not params.shift_views:
+        fixed = planned((0, 0))
+        return lambda _step: fixed
+    rng = random.Random(params.seed)
+    return lambda _step: planned((rng.randrange(params.view_stride), rng.randrange(params.view_stride)))
 
 
 def to_pixels(decoded: torch.Tensor) -> np.ndarray:

@@ -10,15 +10,33 @@ from engine.errors import FieldError, ParamsError
 SCHEDULERS = (
     "ddim",
     "ddpm",
+    "deis",
+    "deis_karras",
     "dpmpp_2m",
     "dpmpp_2m_karras",
     "dpmpp_2m_sde",
+    "dpmpp_2m_sde_karras",
+    "dpmpp_2s",
+    "dpmpp_2s_karras",
+    "dpmpp_3m",
+    "dpmpp_sde",
+    "dpmpp_sde_karras",
     "euler",
     "euler_a",
+    "euler_karras",
     "heun",
+    "heun_karras",
+    "kdpm_2",
+    "kdpm_2_a",
+    "kdpm_2_karras",
     "lcm",
+    "lms",
+    "lms_karras",
     "pndm",
+    "sa_solver",
+    "tcd",
     "unipc",
+    "unipc_karras",
 )
 VIEW_WEIGHTS = ("uniform", "hann", "gaussian")
 
@@ -50,6 +68,11 @@ class Geometry:
 class PanoramaParams:
     """One panorama to paint. Sizes are pixels, `view_stride` is latent cells.
 
+    Classifier-free guidance works in the steps between the shares `guidance_start` and `guidance_end` of all, and its
+    contrast is drawn back to the prompt's own by `guidance_rescale` (0 none, 1 wholly; arXiv 2305.08891, section 3.4).
+    `shift_views` moves all views by a random distance each step (SpotDiffusion, arXiv 2407.15507), so that few views
+    leave no seams.
+
     The defaults are the original's (MultiDiffusion, Bar-Tal et al. 2023, arXiv 2302.08113).
 
     Raises:
@@ -67,6 +90,10 @@ class PanoramaParams:
     view_stride: int = 8
     view_weights: str = "uniform"
     circular: bool = False
+    guidance_rescale: float = 0.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    shift_views: bool = False
 
     def __post_init__(self) -> None:
         checks = {
@@ -80,7 +107,12 @@ class PanoramaParams:
             "scheduler": _choice_fault(self.scheduler, SCHEDULERS),
             "view_stride": _range_fault(self.view_stride, 1, None),
             "view_weights": _choice_fault(self.view_weights, VIEW_WEIGHTS),
+            "guidance_rescale": _share_fault(self.guidance_rescale),
+            "guidance_start": _share_fault(self.guidance_start),
+            "guidance_end": _share_fault(self.guidance_end),
         }
+        if not (checks["guidance_start"] or checks["guidance_end"]) and self.guidance_start > self.guidance_end:
+            checks["guidance_end"] = f"must be at least guidance_start, {self.guidance_start:g}"
         _raise_for(checks)
 
     def check_fits(self, geometry: Geometry) -> None:
@@ -132,6 +164,10 @@ def _guidance_fault(value: float) -> str | None:
     if not 0 <= value <= 100:
         return f"must be between 0 and 100, not {value:g}"
     return None
+
+
+def _share_fault(value: float) -> str | None:
+    return None if 0 <= value <= 1 else f"must be between 0 and 1, not {value:g}"
 
 
 def _choice_fault(value: str, choices: tuple[str, ...]) -> str | None:

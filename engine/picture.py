@@ -70,6 +70,12 @@ def a1111_parameters(params: PanoramaParams, model: str) -> str:
         "View weights": params.view_weights,
         "Circular": params.circular,
     }
+    if params.shift_views:
+        settings["Shift views"] = True
+    if params.guidance_rescale:
+        settings["CFG rescale"] = f"{params.guidance_rescale:g}"
+    if (params.guidance_start, params.guidance_end) != (0.0, 1.0):
+        settings["CFG interval"] = f"{params.guidance_start:g}-{params.guidance_end:g}"
     lines = [params.prompt]
     if params.negative_prompt:
         lines.append(f"Negative prompt: {params.negative_prompt}")

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 
+from engine.batching import MicroBatches
 from engine.fusion import Fusion
+from engine.views import View
 
 # (steps done, total steps, canvas (1, C, H, W)); raises engine.errors.Interrupted to end the loop
 OnStep = Callable[[int, int, torch.Tensor], None]
+# The views of a step, counted from 0
+PlanOf = Callable[[int], Fusion]
 
 
 class ViewPredictor(Protocol):
-    """Guided predictions (n, C, h, w) of crops (n, C, h, w)."""
+    """Guided predictions (n, C, h, w) of crops (n, C, h, w) that lie at `views`.
 
-    def __call__(self, crops: torch.Tensor, *, timestep: torch.Tensor) -> torch.Tensor: ...
+    `timestep` is a scalar on the crops' device, `step` its number of `total`, counted from 0.
+    """
+
+    def __call__(
+        self, crops: torch.Tensor, views: Sequence[View], *, timestep: torch.Tensor, step: int, total: int
+    ) -> torch.Tensor: ...
 
 
 def initial_noise(channels: int, height: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Generator]:
@@ -33,10 +42,11 @@ def initial_noise(channels: int, height: int, width: int, seed: int) -> tuple[to
 
 def denoise(
     canvas: torch.Tensor,
-    fusion: Fusion,
+    plan_of: PlanOf,
     predict: ViewPredictor,
     scheduler: Any,
     *,
+    batches: MicroBatches,
     generator: torch.Generator,
     on_step: OnStep,
 ) -> torch.Tensor:
@@ -48,11 +58,13 @@ def denoise(
     canvas = canvas * scheduler.init_noise_sigma
     step_options = _step_options(scheduler, generator)
     total = len(scheduler.timesteps)
-    for index, timestep in enumerate(scheduler.timesteps):
-        scaled = scheduler.scale_model_input(canvas, timestep)
-        prediction = fusion(scaled, functools.partial(predict, timestep=timestep))
+    # The scheduler reads its own from host memory and the UNet its own from the device's: neither waits for the other.
+    on_device = scheduler.timesteps.to(canvas.device)
+    for step, timestep in enumerate(scheduler.timesteps):
+        predict_views = functools.partial(predict, timestep=on_device[step], step=step, total=total)
+        prediction = plan_of(step)(scheduler.scale_model_input(canvas, timestep), predict_views, batches)
         canvas = scheduler.step(prediction, timestep, canvas, **step_options, return_dict=False)[0]
-        on_step(index + 1, total, canvas)
+        on_step(step + 1, total, canvas)
     return canvas
 
 

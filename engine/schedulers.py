@@ -2,35 +2,109 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection
 from typing import Any
 
 import diffusers
+import torch
 
 from engine.params import SCHEDULERS
 
+_KARRAS = {"use_karras_sigmas": True}
+_DPMPP = {"algorithm_type": "dpmsolver++"}
+_SDE = {"algorithm_type": "sde-dpmsolver++"}
+_LOW_END = {"lower_order_final": True}  # what this class sets by itself, with a warning
+
+# The names are those of diffusers' documentation and of InvokeAI; `_karras` is the noise schedule of arXiv 2206.00364,
+# equation 5.
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
-    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "deis_karras": ("DEISMultistepScheduler", _KARRAS),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", _DPMPP),
+    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", _DPMPP | _KARRAS),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", _SDE),
+    "dpmpp_2m_sde_karras": ("DPMSolverMultistepScheduler", _SDE | _KARRAS),
+    "dpmpp_2s": ("DPMSolverSinglestepScheduler", _DPMPP | _LOW_END),
+    "dpmpp_2s_karras": ("DPMSolverSinglestepScheduler", _DPMPP | _KARRAS | _LOW_END),
+    "dpmpp_3m": ("DPMSolverMultistepScheduler", _DPMPP | {"solver_order": 3}),
+    "dpmpp_sde": ("DPMSolverSDEScheduler", {}),
+    "dpmpp_sde_karras": ("DPMSolverSDEScheduler", _KARRAS),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "euler_karras": ("EulerDiscreteScheduler", _KARRAS),
     "heun": ("HeunDiscreteScheduler", {}),
+    "heun_karras": ("HeunDiscreteScheduler", _KARRAS),
+    "kdpm_2": ("KDPM2DiscreteScheduler", {}),
+    "kdpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "kdpm_2_karras": ("KDPM2DiscreteScheduler", _KARRAS),
     "lcm": ("LCMScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "lms_karras": ("LMSDiscreteScheduler", _KARRAS),
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "sa_solver": ("SASolverScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
+    "unipc_karras": ("UniPCMultistepScheduler", _KARRAS),
 }
 if set(_CLASSES) != set(SCHEDULERS):
     raise RuntimeError("engine.params.SCHEDULERS and engine.schedulers name different schedulers")
 
+# Signal-to-noise "zero" where a solver divides by it: diffusers' own figure in DPMSolverMultistepScheduler.
+_LEAST_ALPHA = 2.0**-24
+# Karras' rule spreads the steps over the logarithm of sigma, nearly: from a sigma of 4096 most of them would fall where
+# there is nothing but noise. This is the sigma from which that paper starts.
+_KARRAS_SIGMA_MAX = 80.0
+# They look at a second point of each step, in sigma. A first step from 4096 to 14 would end far from any picture, so
+# for models of zero terminal SNR they always take Karras' steps.
+_MIDPOINT = frozenset(
+    {
+        "DPMSolverSDEScheduler",
+        "HeunDiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+    }
+)
 
-def make_scheduler(name: str, config: dict[str, Any], num_inference_steps: int) -> Any:
+
+def make_scheduler(name: str, config: dict[str, Any], num_inference_steps: int, *, seed: int = 0) -> Any:
     """A fresh scheduler with its timesteps set.
 
-    Its tables stay on the CPU on purpose: indexing them by a device timestep would make the host wait at every step.
+    `seed` is for solvers that draw their noise from a Brownian tree instead of a generator. The scheduler's tables stay
+    on the CPU on purpose: indexing them by a device timestep would make the host wait at every step.
     """
     class_name, overrides = _CLASSES[name]
-    scheduler = getattr(diffusers, class_name).from_config(config, **overrides)
+    scheduler_class = getattr(diffusers, class_name)
+    accepted = inspect.signature(scheduler_class.__init__).parameters
+    if "noise_sampler_seed" in accepted:
+        overrides = overrides | {"noise_sampler_seed": seed}
+    if config.get("rescale_betas_zero_snr"):
+        overrides = overrides | _zero_snr_overrides(class_name, config, overrides, accepted)
+    scheduler = scheduler_class.from_config(config, **{k: v for k, v in overrides.items() if k in accepted})
     scheduler.set_timesteps(num_inference_steps)
     return scheduler
+
+
+def _zero_snr_overrides(
+    class_name: str, config: dict[str, Any], overrides: dict[str, Any], accepted: Collection[str]
+) -> dict[str, Any]:
+    """How a solver gets along with a model that begins at pure noise, where sigma is infinite."""
+    karras = {"use_karras_sigmas": overrides.get("use_karras_sigmas", False) or class_name in _MIDPOINT}
+    if not karras["use_karras_sigmas"] and "rescale_betas_zero_snr" in accepted:
+        return {}  # diffusers' own way
+    least = 1 / (1 + _KARRAS_SIGMA_MAX**2) if karras["use_karras_sigmas"] else _LEAST_ALPHA
+    return karras | {"trained_betas": _rescaled_betas(config, least), "rescale_betas_zero_snr": False}
+
+
+def _rescaled_betas(config: dict[str, Any], least_alpha: float) -> list[float]:
+    """Betas (num_train_timesteps,) of a schedule rescaled to zero terminal SNR (arXiv 2305.08891, algorithm 1).
+
+    For solvers that do not know the rescaling, and would read the model's timesteps as other noise levels than it was
+    trained on. The last level keeps `least_alpha` of the signal, since these solvers divide by it.
+    """
+    betas = diffusers.DDIMScheduler.from_config(config, rescale_betas_zero_snr=True).betas.double()
+    alphas_cumprod = torch.cumprod(1 - betas, dim=0).clamp_min(least_alpha)
+    ratios = alphas_cumprod[1:] / alphas_cumprod[:-1]
+    return [float(betas[0]), *(1 - ratios).tolist()]

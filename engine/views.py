@@ -23,10 +23,14 @@ class View:
     right: int
 
 
-def plan_views(height: int, width: int, window: int, stride: int, *, circular: bool = False) -> tuple[View, ...]:
+def plan_views(
+    height: int, width: int, window: int, stride: int, *, circular: bool = False, shift: tuple[int, int] = (0, 0)
+) -> tuple[View, ...]:
     """Cover a canvas of `height` x `width` latent cells with `window`-sized views every `stride` cells.
 
-    Where (side - window) is a multiple of the stride, these are exactly the original's views, in its order.
+    Where (side - window) is a multiple of the stride, these are exactly the original's views, in its order. `shift`
+    (rows, columns; each less than the stride) moves the grid up and to the left; views that would leave the canvas lie
+    flush with its edge instead, and on a circular one the columns continue.
 
     Raises:
         ValueError: when a side is smaller than the window or the stride leaves gaps.
@@ -35,15 +39,16 @@ def plan_views(height: int, width: int, window: int, stride: int, *, circular: b
         raise ValueError(f"no {window}x{window} view fits a canvas of {height}x{width} cells")
     if not 1 <= stride <= window:
         raise ValueError(f"stride {stride} is not in 1..{window}: views would leave gaps")
-    lefts = range(0, width, stride) if circular else _starts(width, window, stride)
+    down, across = shift
+    if circular:
+        lefts = sorted((left - across) % width for left in range(0, width, stride))
+    else:
+        lefts = _starts(width, window, stride, across)
     return tuple(
-        View(top, top + window, left, left + window) for top in _starts(height, window, stride) for left in lefts
+        View(top, top + window, left, left + window) for top in _starts(height, window, stride, down) for left in lefts
     )
 
 
-def _starts(length: int, window: int, stride: int) -> list[int]:
+def _starts(length: int, window: int, stride: int, shift: int) -> list[int]:
     last = length - window
-    starts = list(range(0, last + 1, stride))
-    if starts[-1] != last:
-        starts.append(last)
-    return starts
+    return sorted({min(max(start, 0), last) for start in range(-shift, last + stride, stride)})

@@ -54,15 +54,31 @@ class Settings(BaseSettings):
     )
     models: str = Field(
         "demo",
-        description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1), name=folder, name=owner/repo@revision,"
-        " separated by commas; or a JSON object of name to {source, revision and own defaults}",
+        description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1, sdxl), name=folder,"
+        " name=owner/repo@revision, separated by commas; or a JSON object of name to {source, revision and own defaults}",
     )
     default_model: str | None = Field(
         None, description="Model of a request that names none; unset, the first of the list"
     )
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; unset, CUDA where there is one, else the CPU")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision of the models")
-    view_batch_size: int = Field(4, ge=1, le=256, description="Views in one UNet call")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None,
+        description="Precision of the models; unset, bfloat16 or float16 on a GPU and float32 on a CPU. A CPU with bfloat16"
+        " instructions is about twice as fast in bfloat16",
+    )
+    view_batch_size: int = Field(
+        8, ge=1, le=256, description="Most views in one UNet call; fewer where they do not fit into memory"
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the UNet before the worker is ready: minutes at first, then kept in the data folder",
+    )
+    job_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Memory in GiB that a job may take beside the models; unset, what the device has free. A job that"
+        " needs more paints fewer views at a time, or fails at once",
+    )
     model_memory_gb: float = Field(
         8.0, gt=0, description="Weights kept warm at most, in GiB; beyond it the model used longest ago is dropped"
     )

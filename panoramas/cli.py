@@ -134,7 +134,10 @@ def generate(
     model: Annotated[str | None, typer.Option(help="A name of GET /models; default: the server's.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Default: the model's.")] = None,
     stride: Annotated[int | None, typer.Option(help="Latent cells between views; default: the model's.")] = None,
-    weights: Annotated[str, typer.Option(help="How overlapping views are averaged.")] = "uniform",
+    weights: Annotated[
+        str | None, typer.Option(help="How overlapping views are averaged; default: the model's.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="reference, quality, fast or draft.")] = None,
     circular: Annotated[bool, typer.Option("--circular", help="The right edge continues at the left one.")] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
@@ -151,6 +154,7 @@ def generate(
         "scheduler": scheduler,
         "view_stride": stride,
         "view_weights": weights,
+        "preset": preset,
         "circular": circular,
     }
     with Client(url, api_key=api_key) as client:

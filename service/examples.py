@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.params import Geometry
+from engine.presets import PRESETS
+
 _ID = "4f0c2b7e9a5d4c118e36f1a2b3c4d5e6"
 _BATCH_ID = "9d3b1c5a7f8e4d02b6a1c0e2f4d6b8a0"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -43,6 +46,10 @@ JOB: dict[str, Any] = {
         "circular": False,
         "view_stride": 8,
         "view_weights": "uniform",
+        "shift_views": False,
+        "guidance_rescale": 0.0,
+        "guidance_start": 0.0,
+        "guidance_end": 1.0,
     },
     "result": {"url": f"/jobs/{_ID}/image", "sha256": _SHA256, "bytes": 2264031, "width": 2048, "height": 512},
     "error": None,
@@ -91,7 +98,14 @@ MODELS: dict[str, Any] = {
             "default": True,
             "window_px": 512,
             "latent_factor": 8,
-            "defaults": {"num_inference_steps": 50, "guidance_scale": 7.5, "scheduler": "ddim", "view_stride": 8},
+            "defaults": {
+                "num_inference_steps": 50,
+                "guidance_scale": 7.5,
+                "scheduler": "ddim",
+                "view_stride": 8,
+                "view_weights": "uniform",
+            },
+            "presets": {"fast": PRESETS["fast"].values(Geometry())},
         }
     ],
     "schedulers": ["ddim"],

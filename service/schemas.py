@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from engine.catalog import ModelSpec
 from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, Geometry, PanoramaParams
+from engine.presets import PRESETS
 from jobs.board import JobView
 from jobs.record import Priority, State
 
@@ -52,8 +52,25 @@ class PanoramaRequest(BaseModel):
     scheduler: Literal[SCHEDULERS] | None = Field(None, description="null: the model's default")  # type: ignore[valid-type]
     circular: bool = Field(False, description="The right edge continues at the left one (360 degrees)")
     view_stride: int | None = Field(None, ge=1, description="Latent cells between views; null: the model's default")
-    view_weights: Literal[VIEW_WEIGHTS] = Field("uniform", description="How overlapping views are averaged")  # type: ignore[valid-type]
-    preset: None = Field(None, description="Reserved: this version has no presets, so only null is accepted")
+    view_weights: Literal[VIEW_WEIGHTS] | None = Field(  # type: ignore[valid-type]
+        None, description="How overlapping views are averaged; null: the model's default, for Stable Diffusion uniform"
+    )
+    shift_views: bool | None = Field(
+        None, description="Move all views by a random distance each step (SpotDiffusion); null: false"
+    )
+    guidance_rescale: float | None = Field(
+        None, ge=0, le=1, description="How far guidance may not raise the contrast, from 0 to 1; null: 0, freely"
+    )
+    guidance_start: float | None = Field(
+        None, ge=0, le=1, description="Share of the steps after which guidance begins; null: 0"
+    )
+    guidance_end: float | None = Field(
+        None, ge=0, le=1, description="Share of the steps after which guidance ends; null: 1"
+    )
+    preset: Literal[tuple(PRESETS)] | None = Field(  # type: ignore[valid-type]
+        None,
+        description="Fills in what is left out, before the model's defaults do: from the original's way to a draft",
+    )
     priority: Priority = Field(
         "interactive",
         description="`batch` is for work that nobody waits for: where both wait, four interactive jobs go before one",
@@ -82,10 +99,8 @@ class PanoramaRequest(BaseModel):
             ParamsError: for what the model cannot paint.
         """
         own = self.model_dump(exclude={"model", "preset", "priority", "metadata", "webhook_url"}, exclude_none=True)
-        defaults = {
-            name: getattr(spec, name) for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")
-        }
-        params = PanoramaParams(**{"seed": secrets.randbelow(2**32), **defaults, **own})
+        preset = PRESETS[self.preset].values(geometry(spec)) if self.preset else {}
+        params = PanoramaParams(**{"seed": secrets.randbelow(2**32), **spec.defaults, **preset, **own})
         params.check_fits(geometry(spec))
         return params
 
@@ -105,6 +120,11 @@ class ResolvedInput(BaseModel):
     circular: bool
     view_stride: int
     view_weights: str
+    # Absent from jobs of the version before these were there.
+    shift_views: bool = False
+    guidance_rescale: float = 0.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
 
 
 class Progress(BaseModel):
@@ -189,6 +209,7 @@ class ModelInfo(BaseModel):
     window_px: int = Field(description="Side of one view in pixels: the smallest canvas along either axis")
     latent_factor: int = Field(description="Sizes are multiples of this")
     defaults: dict[str, Any]
+    presets: dict[str, dict[str, Any]] = Field(description="What each preset fills in for this model")
 
 
 class Models(BaseModel):
@@ -266,13 +287,13 @@ def fraction(step: int, total: int, *, done: bool) -> float:
 def model_info(spec: ModelSpec, *, default: bool) -> ModelInfo:
     """A model of the allow-list as clients see it."""
     views = geometry(spec)
-    values = asdict(spec)
     return ModelInfo(
         name=spec.name,
         default=default,
         window_px=views.window_px,
         latent_factor=views.latent_factor,
-        defaults={name: values[name] for name in ("num_inference_steps", "guidance_scale", "scheduler", "view_stride")},
+        defaults=spec.defaults,
+        presets={name: preset.values(views) for name, preset in PRESETS.items()},
     )
 
 

@@ -49,6 +49,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("circular as text", {"circular": "yes"}, "#/circular"),
     ("unknown field", {"promt": "a"}, "#/promt"),
     ("unknown field with a slash", {"a/b~c": 1}, "#/a~1b~0c"),
+    ("guidance that ends before it starts", {"guidance_start": 0.6, "guidance_end": 0.5}, "#/guidance_end"),
+    ("guidance beyond the last step", {"guidance_end": 1.5}, "#/guidance_end"),
+    ("rescale below nothing", {"guidance_rescale": -0.1}, "#/guidance_rescale"),
+    ("shift as text", {"shift_views": "yes"}, "#/shift_views"),
     ("preset that does not exist", {"preset": "best"}, "#/preset"),
     ("metadata of another type", {"metadata": ["a"]}, "#/metadata"),
     ("metadata too large", {"metadata": {"a": "b" * 16_400}}, "#/metadata"),
@@ -161,7 +165,9 @@ def test_models_names_what_can_be_asked_for(http: httpx.Client) -> None:
         "guidance_scale": 7.5,
         "scheduler": "ddim",
         "view_stride": 8,
+        "view_weights": "uniform",
     }
+    assert set(models["items"][0]["presets"]) == {"reference", "quality", "fast", "draft"}
     assert models["items"][0]["window_px"] == 128
     assert "ddim" in models["schedulers"]
     assert models["limits"] == {

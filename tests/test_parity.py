@@ -10,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPanoramaPipeline
 
 from benchmarks.article import article_loop
+from engine.batching import MicroBatches
 from engine.catalog import find_model
 from engine.loading import load_model
 from engine.model import StableDiffusion
@@ -35,8 +36,8 @@ def small_views(tiny_model: Path) -> StableDiffusion:
 def panorama_pipeline(model: StableDiffusion) -> StableDiffusionPanoramaPipeline:
     pipeline = StableDiffusionPanoramaPipeline(
         vae=model.vae,
-        text_encoder=model.text_encoder,
-        tokenizer=model.tokenizer,
+        text_encoder=model.text.models[0],
+        tokenizer=model.text.tokenizers[0],
         unet=model.unet,
         scheduler=DDIMScheduler.from_config(model.scheduler_config),
         safety_checker=None,
@@ -55,9 +56,7 @@ def params(**changes: Any) -> PanoramaParams:
 def ours(model: StableDiffusion, wanted: PanoramaParams, view_batch_size: int = 4) -> torch.Tensor:
     with torch.inference_mode():
         conditioning = model.encode(wanted.prompt, wanted.negative_prompt)
-        return paint_latents(
-            model, wanted, conditioning=conditioning, view_batch_size=view_batch_size, on_step=lambda *_: None
-        )
+        return paint_latents(model, wanted, conditioning=conditioning, batches=MicroBatches(view_batch_size))
 
 
 def theirs(model: StableDiffusion, wanted: PanoramaParams) -> torch.Tensor:

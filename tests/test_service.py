@@ -47,6 +47,10 @@ def test_a_panorama_is_accepted_painted_and_fetched(http: httpx.Client) -> None:
         "circular": False,
         "view_stride": 8,
         "view_weights": "uniform",
+        "shift_views": False,
+        "guidance_rescale": 0.0,
+        "guidance_start": 0.0,
+        "guidance_end": 1.0,
     }
     job = finished(http, job["id"])
     assert (job["state"], job["error"], job["attempt"]) == ("succeeded", None, 1)

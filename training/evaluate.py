@@ -8,8 +8,10 @@ import argparse
 import itertools
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from engine.catalog import BUILTIN
-from engine.loading import load_model
+from engine.loading import default_device, default_dtype, load_model
 from engine.model import StableDiffusion
-from engine.paint import paint
+from engine.paint import Panorama, paint
 from engine.params import PanoramaParams
+from engine.presets import PRESETS
 from engine.views import plan_views
 
 from . import code, config, latents
@@ -74,34 +77,39 @@ def requests(count: int) -> list[Asked]:
     return asked
 
 
-def picture(model: StableDiffusion, asked: Asked, seed: int, width: int) -> np.ndarray:
-    """The panorama (512, width, 3) uint8 with the model's own defaults."""
-    spec = model.spec
+def picture(
+    model: StableDiffusion, asked: Asked, seed: int, width: int, changes: Mapping[str, Any]
+) -> tuple[PanoramaParams, Panorama]:
+    """The panorama of 512 x `width` px with the model's own defaults, but for `changes`."""
     params = PanoramaParams(
         prompt=asked.prompt,
         width=width,
         height=config.HEIGHT,
-        num_inference_steps=spec.num_inference_steps,
-        guidance_scale=spec.guidance_scale,
         seed=seed,
-        scheduler=spec.scheduler,
-        view_stride=spec.view_stride,
         circular=asked.circular,
+        **{**model.spec.defaults, **changes},
     )
-    return paint(model, params).pixels
+    return params, paint(model, params)
 
 
-def seams(pixels: np.ndarray, stride: int, circular: bool) -> tuple[float, float | None]:
-    """The worst view border and the wrap: their columns' mean difference over the median of all columns' (1 = none)."""
-    wide = np.concatenate([pixels, pixels[:, :1]], 1).astype(np.float32) if circular else pixels.astype(np.float32)
-    steps = np.abs(np.diff(wide, axis=1)).mean((0, 2))
-    usual = float(np.median(steps))
+def seams(pixels: np.ndarray, params: PanoramaParams) -> tuple[float, float | None]:
+    """How much the view borders stand out, on average, and the wrap: 1 is not at all.
+
+    A column's difference to the next, over the median of such differences within 16 columns around it.
+    """
+    wide = np.concatenate([pixels[:, -17:], pixels, pixels[:, :17]], 1) if params.circular else pixels
+    steps = np.abs(np.diff(wide.astype(np.float32), axis=1)).mean((0, 2))
+    offset = 17 if params.circular else 0
     cells = pixels.shape[1] // config.FACTOR
-    views = plan_views(config.VIEW, cells, config.VIEW, stride, circular=circular)
-    borders = {edge * config.FACTOR for view in views for edge in (view.left, view.right) if 0 < edge < cells}
-    # One column may hold a tower's edge; a seam is a border that stands out in every picture, so borders are averaged.
-    border = float(np.mean([steps[edge - 1] for edge in borders])) / usual if borders else 1.0
-    return border, float(steps[-1]) / usual if circular else None
+    views = plan_views(config.VIEW, cells, config.VIEW, params.view_stride, circular=params.circular)
+    edges = {edge * config.FACTOR for view in views for edge in (view.left, view.right) if 0 < edge < cells}
+
+    def stands_out(edge: int) -> float:
+        column = edge + offset - 1
+        return float(steps[column] / np.median(steps[max(column - 16, 0) : column + 17]))
+
+    border = float(np.mean([stands_out(edge) for edge in edges])) if edges else 1.0
+    return border, stands_out(0) if params.circular else None
 
 
 def encoded(pixels: np.ndarray, fitted: code.Code) -> Tensor:
@@ -140,9 +148,9 @@ def report(asked: list[Asked], codes: list[Tensor], found: list[tuple[float, flo
     rows.append(
         f"| spread of features, painted over drawn | {float(painted.std(0).mean() / drawn.std(0).mean()):.0%} |"
     )
-    rows.append(f"| seam at view borders (1 = none), median | {np.median([border for border, _ in found]):.2f} |")
-    wraps = [wrap for _, wrap in found if wrap is not None]
-    rows.append(f"| seam at the wrap of circular ones, median | {np.median(wraps):.2f} |")
+    borders, wraps = [border for border, _ in found], [wrap for _, wrap in found if wrap is not None]
+    for name, values in (("view borders", borders), ("the wrap of circular ones", wraps)):
+        rows.append(f"| seam at {name} (1 = none), median | {np.median(values):.2f} |")
     return "\n".join(rows)
 
 
@@ -152,19 +160,27 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--width", type=int, default=2048, help="px of a panorama")
     parser.add_argument("--keep", type=Path, help="folder for the pictures")
+    parser.add_argument("--preset", choices=PRESETS, help="default: the model's own settings")
+    parser.add_argument("--dtype", default=default_dtype(default_device()), help="default: what a worker would take")
     options = parser.parse_args()
-    model = load_model(BUILTIN["demo"], device="cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(BUILTIN["demo"], device=default_device(), dtype=options.dtype)
+    changes = PRESETS[options.preset].values(model.geometry) if options.preset else {}
     fitted, judge, asked = code.load(), load(), requests(options.count)
-    codes, found, start = [], [], time.perf_counter()
+    codes, found, seconds = [], [], []
     for seed, want in enumerate(asked):
-        pixels = picture(model, want, seed, options.width)
-        codes.append(encoded(pixels, fitted))
-        found.append(seams(pixels, model.spec.view_stride, want.circular))
+        start = time.perf_counter()
+        params, panorama = picture(model, want, seed, options.width, changes)
+        seconds.append(time.perf_counter() - start)
+        codes.append(encoded(panorama.pixels, fitted))
+        found.append(seams(panorama.pixels, params))
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(options.keep / f"{seed:03d}-{want.biome}-{want.time}-{want.weather}.png")
+            name = f"{seed:03d}-{want.biome}-{want.time}-{want.weather}.png"
+            Image.fromarray(panorama.pixels).save(options.keep / name)
     print(report(asked, codes, found, judge))
-    print(f"\n{len(asked)} panoramas, {(time.perf_counter() - start) / len(asked):.1f} s each")
+    print(f"| seconds a panorama, median | {np.median(seconds):.1f} |")
+    how = f"{options.preset or 'own defaults'}, {options.dtype}"
+    print(f"\n{len(asked)} panoramas of {config.HEIGHT}x{options.width}, {how}")
 
 
 if __name__ == "__main__":

@@ -58,18 +58,15 @@ def main() -> None:
     pen = ImageDraw.Draw(sheet)
     start = time.time()
     for i, prompt in enumerate(prompts):
+        given = {
+            "num_inference_steps": options.steps,
+            "guidance_scale": options.guidance,
+            "scheduler": options.scheduler,
+            "view_stride": options.stride,
+        }
+        chosen = {name: value for name, value in given.items() if value is not None}
         params = PanoramaParams(
-            prompt=prompt,
-            negative_prompt="",
-            width=options.width,
-            height=512,
-            circular=False,
-            seed=options.seed + i,
-            num_inference_steps=options.steps or spec.num_inference_steps,
-            view_weights="uniform",
-            guidance_scale=spec.guidance_scale if options.guidance is None else options.guidance,
-            scheduler=options.scheduler or spec.scheduler,
-            view_stride=options.stride or spec.view_stride,
+            prompt=prompt, width=options.width, height=512, seed=options.seed + i, **{**spec.defaults, **chosen}
         )
         picture = Image.fromarray(paint(model, params).pixels).resize((width, height), Image.Resampling.LANCZOS)
         place = (i % options.columns * (width + 4), i // options.columns * (height + 20))

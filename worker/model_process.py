@@ -6,6 +6,7 @@ Started by `worker.child.ModelProcess` as `python -m worker.model_process FD`.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from engine.batching import is_out_of_memory
 from engine.errors import BadPicture, EngineError, Interrupted, ModelError, ParamsError
 from engine.model import StableDiffusion
 from engine.paint import paint
@@ -40,101 +42,104 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = Settings()
     logs.setup(settings.log_level, settings.log_format)
-    models = WarmModels(
-        settings.catalog,
-        device=settings.device,
-        dtype=settings.dtype,
-        limit_bytes=int(settings.model_memory_gb * 2**30),
-    )
-    previews = Previews()
-    default = next(iter(settings.catalog))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.data_dir.resolve() / "compiled"))
+    painter = Painter(connection, settings)
     try:
-        model, seconds = models.get(default)
-        _tell_loaded(connection, default, model, seconds)
-        previews.learn(model)
-    except ModelError as error:
-        log.error(
-            "the default model is not available: %s", error
-        )  # its jobs will fail with this; others can be painted
-    try:
+        painter.load_default()
         send(connection, "ready")
         while True:
             message = receive(connection)
             if message["kind"] == "paint":
                 with logs.about(message.get("job", "")):
-                    _serve(connection, models, previews, message, settings.view_batch_size)
+                    painter.serve(message["input"])
     except (EOFError, OSError):
         log.info("the worker closed the pipe; leaving")
 
 
-def _serve(
-    connection: Connection, models: WarmModels, previews: Previews, message: dict[str, Any], view_batch_size: int
-) -> None:
-    """Paint one job and say how it ended. Only a broken pipe leaves this function as an exception."""
-    try:
-        png, summary = _paint(connection, models, previews, message["input"], view_batch_size)
-    except Interrupted:
-        send(connection, "interrupted")
-    except EngineError as error:
-        send(connection, "failed", reason=_FINAL.get(type(error), "engine-error"), detail=str(error), final=True)
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        send(connection, "failed", reason="out-of-memory", detail=str(error), final=False)
-    except torch.AcceleratorError as error:  # what every later call of this process would meet as well
-        send(connection, "failed", reason="device-error", detail=str(error).splitlines()[0], final=False)
-    except (EOFError, BrokenPipeError, ConnectionError):
-        raise
-    except Exception as error:  # a fault of ours or of the device: told in full here, in brief to the user
-        log.exception("a painting failed")
-        send(connection, "failed", reason="internal-error", detail=f"{type(error).__name__} in the model", final=False)
-    else:
-        send(connection, "done", **summary)
-        connection.send_bytes(png)
+class Painter:
+    """Paints jobs, and tells the worker at the other end of `connection` of every step."""
 
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._connection = connection
+        self._default = next(iter(settings.catalog))
+        self._models = WarmModels(settings.catalog, settings)
+        self._previews = Previews()
 
-def _paint(
-    connection: Connection, models: WarmModels, previews: Previews, job_input: dict[str, Any], view_batch_size: int
-) -> tuple[bytes, dict[str, Any]]:
-    name = job_input["model"]
-    if not models.is_warm(name):
-        send(connection, "phase", phase="loading")
-    model, load_seconds = models.get(name)
-    if load_seconds:
-        _tell_loaded(connection, name, model, load_seconds)
-    if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(model.device)
-    known = {field.name for field in fields(PanoramaParams)}
-    params = PanoramaParams(**{key: value for key, value in job_input.items() if key in known})
-    preview_of = previews.of(model)
-    send(connection, "phase", phase="denoising")
+    def load_default(self) -> None:
+        """Make the default model ready. Where that fails its jobs will, and others can be painted."""
+        try:
+            model, seconds = self._models.get(self._default)
+        except ModelError as error:
+            log.error("the default model is not available: %s", error)
+            return
+        self._tell_loaded(self._default, model, seconds)
+        self._previews.learn(model)
 
-    def on_step(step: int, total: int, latents: torch.Tensor) -> None:
-        send(connection, "step", step=step, total_steps=total)
-        if step < total and (picture := preview_of(latents)):
-            send(connection, "preview", step=step)
-            connection.send_bytes(picture)
-        if connection.poll(0) and receive(connection)["kind"] == "stop":
-            raise Interrupted("stopped at a step")
-        if step == total:
-            send(connection, "phase", phase="decoding")
+    def serve(self, job_input: dict[str, Any]) -> None:
+        """Paint one job and say how it ended. Only a broken pipe leaves this function as an exception."""
+        try:
+            png, summary = self._paint(job_input)
+        except Interrupted:
+            send(self._connection, "interrupted")
+        except EngineError as error:
+            self._tell_failed(_FINAL.get(type(error), "engine-error"), str(error), final=True)
+        except torch.AcceleratorError as error:  # what every later call of this process would meet as well
+            self._tell_failed("device-error", str(error).splitlines()[0])
+        except (EOFError, BrokenPipeError, ConnectionError):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._tell_failed("out-of-memory", str(error))
+                return
+            log.exception("a painting failed")  # a fault of ours or of the device: told in full here, in brief there
+            self._tell_failed("internal-error", f"{type(error).__name__} in the model")
+        else:
+            send(self._connection, "done", **summary)
+            self._connection.send_bytes(png)
 
-    panorama = paint(model, params, view_batch_size=view_batch_size, on_step=on_step)
-    start = time.perf_counter()
-    png = encode_png(panorama.pixels, params, model=name, revision=model.revision)
-    timings = {"load": load_seconds, **panorama.timings, "png": round(time.perf_counter() - start, 4)}
-    return png, {
-        "timings": timings,
-        "notices": [asdict(notice) for notice in panorama.notices],
-        "revision": model.revision,
-        "memory": _memory(model),
-        "width": params.width,
-        "height": params.height,
-    }
+    def _paint(self, job_input: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        name = job_input["model"]
+        if not self._models.is_warm(name):
+            send(self._connection, "phase", phase="loading")
+        model, load_seconds = self._models.get(name)
+        if load_seconds:
+            self._tell_loaded(name, model, load_seconds)
+        if model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(model.device)
+        known = {field.name for field in fields(PanoramaParams)}
+        params = PanoramaParams(**{key: value for key, value in job_input.items() if key in known})
+        batches = self._models.batches(name, params)
+        preview_of = self._previews.of(model)
+        send(self._connection, "phase", phase="denoising")
 
+        def on_step(step: int, total: int, latents: torch.Tensor) -> None:
+            send(self._connection, "step", step=step, total_steps=total)
+            if step < total and (picture := preview_of(latents)):
+                send(self._connection, "preview", step=step)
+                self._connection.send_bytes(picture)
+            if self._connection.poll(0) and receive(self._connection)["kind"] == "stop":
+                raise Interrupted("stopped at a step")
+            if step == total:
+                send(self._connection, "phase", phase="decoding")
 
-def _tell_loaded(connection: Connection, name: str, model: StableDiffusion, seconds: float) -> None:
-    log.info("model %s loaded in %.1f s", name, seconds)
-    send(connection, "loaded", model=name, seconds=seconds, memory=_memory(model))
+        panorama = paint(model, params, batches=batches, on_step=on_step)
+        start = time.perf_counter()
+        png = encode_png(panorama.pixels, params, model=name, revision=model.revision)
+        return png, {
+            "timings": {"load": load_seconds, **panorama.timings, "png": round(time.perf_counter() - start, 4)},
+            "notices": [asdict(notice) for notice in panorama.notices],
+            "revision": model.revision,
+            "memory": _memory(model),
+            "width": params.width,
+            "height": params.height,
+        }
+
+    def _tell_loaded(self, name: str, model: StableDiffusion, seconds: float) -> None:
+        log.info("model %s loaded in %.1f s, in %s on %s", name, seconds, model.dtype, model.device)
+        send(self._connection, "loaded", model=name, seconds=seconds, memory=_memory(model))
+
+    def _tell_failed(self, reason: str, detail: str, *, final: bool = False) -> None:
+        send(self._connection, "failed", reason=reason, detail=detail, final=final)
 
 
 def _memory(model: StableDiffusion) -> dict[str, Any] | None:

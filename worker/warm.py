@@ -5,46 +5,81 @@ from __future__ import annotations
 import gc
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import torch
 
+from engine.batching import MicroBatches
 from engine.catalog import ModelSpec
 from engine.errors import ModelError
-from engine.loading import default_device, load_model
+from engine.loading import default_device, default_dtype, load_model
+from engine.memory import Footprint, fit, free_bytes, measure
 from engine.model import StableDiffusion
+from engine.params import PanoramaParams
+from engine.warmup import warm_up
+from jobs.settings import Settings
+
+# Of a canvas's pixel, more than any known model needs in fp32: where this much is free, nothing has to be foreseen.
+_SURELY_ENOUGH = 16 * 1024
+
+
+@dataclass(slots=True)
+class _Warm:
+    model: StableDiffusion
+    batches: MicroBatches
+    footprint: Footprint | None = None
 
 
 class WarmModels:
     """The models of an allow-list, loaded on first use onto one device."""
 
-    def __init__(self, catalog: dict[str, ModelSpec], *, device: str | None, dtype: str, limit_bytes: int) -> None:
+    def __init__(self, catalog: dict[str, ModelSpec], settings: Settings) -> None:
         self._catalog = catalog
-        self._device = device or default_device()
-        self._dtype = dtype
-        self._limit = limit_bytes
-        self._models: OrderedDict[str, StableDiffusion] = OrderedDict()
+        self._settings = settings
+        self._device = settings.device or default_device()
+        self._dtype = settings.dtype or default_dtype(self._device)
+        self._models: OrderedDict[str, _Warm] = OrderedDict()
 
     def is_warm(self, name: str) -> bool:
         return name in self._models
 
     def get(self, name: str) -> tuple[StableDiffusion, float]:
-        """The model and the seconds its loading took: 0.0 when it was warm.
+        """The model and the seconds its loading and warming up took: 0.0 when it was warm.
 
         Raises:
             ModelError: when the name is not on the list or the model cannot be loaded.
         """
         if name in self._models:
             self._models.move_to_end(name)
-            return self._models[name], 0.0
+            return self._models[name].model, 0.0
         if name not in self._catalog:
             raise ModelError(f"this worker's list of models has no {name!r}")
         start = time.perf_counter()
-        self._models[name] = load_model(self._catalog[name], device=self._device, dtype=self._dtype)
+        model = load_model(self._catalog[name], device=self._device, dtype=self._dtype)
+        batches = MicroBatches(self._settings.view_batch_size, fixed_shapes=self._settings.compile)
+        model = warm_up(model, batches, compiled=self._settings.compile)
+        self._models[name] = _Warm(model, batches)
         self._shrink()
-        return self._models[name], round(time.perf_counter() - start, 4)
+        return model, round(time.perf_counter() - start, 4)
+
+    def batches(self, name: str, params: PanoramaParams) -> MicroBatches:
+        """How many views of a warm model share a call for this job, so that it fits into the memory that is free.
+
+        Raises:
+            ParamsError: when not even one view at a time fits.
+        """
+        warm = self._models[name]
+        limit = self._settings.job_memory_gb
+        free = free_bytes(warm.model.device) if limit is None else int(limit * 2**30)
+        if free is None or free > _SURELY_ENOUGH * params.width * params.height:
+            return warm.batches
+        if warm.footprint is None:
+            warm.footprint = measure(warm.model)
+        return fit(warm.footprint, warm.model, params, warm.batches, free)
 
     def _shrink(self) -> None:
-        while len(self._models) > 1 and sum(model.nbytes for model in self._models.values()) > self._limit:
+        limit = self._settings.model_memory_gb * 2**30
+        while len(self._models) > 1 and sum(warm.model.nbytes for warm in self._models.values()) > limit:
             self._models.popitem(last=False)
             gc.collect()
             if torch.cuda.is_available():

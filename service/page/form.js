@@ -13,6 +13,10 @@ const WORDS = {
   negative_prompt: "Leave out",
   view_stride: "Stride of views",
   view_weights: "Weights of views",
+  shift_views: "Shift views",
+  guidance_rescale: "Guidance rescale",
+  guidance_start: "Guidance starts",
+  guidance_end: "Guidance ends",
 };
 const HINTS = { seed: "random", prompt: "Snowy mountains above a lake at sunset…" };
 const DRAFT = "panoramas-draft";
@@ -54,8 +58,9 @@ export class Form {
     const faults = [];
     for (const [name, { input, kind }] of this.#fields) {
       if (input.validity.badInput) faults.push({ pointer: `#/${name}`, detail: "must be a number" });
-      else if (kind.type === "boolean") values[name] = input.checked;
-      else if (input.value !== "") values[name] = ["integer", "number"].includes(kind.type) ? Number(input.value) : input.value;
+      else if (kind.type === "boolean") {
+        if (input.checked || !kind.nullable) values[name] = input.checked; // else the preset's, or the default
+      } else if (input.value !== "") values[name] = ["integer", "number"].includes(kind.type) ? Number(input.value) : input.value;
     }
     if (faults.length) this.fault(faults);
     return faults.length ? null : values;

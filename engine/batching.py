@@ -1,0 +1,70 @@
+"""How many views share a UNet call: MultiDiffusion's micro-batches, and what happens when they do not fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class MicroBatches:
+    """At most `size` views a UNet call, and fewer for good once the device had no memory for them.
+
+    Views are spread evenly, 25 as 7, 6, 6, 6 for a size of 8, since a small last call wastes a device. With
+    `fixed_shapes` the calls are powers of two instead, 25 as 8, 8, 8, 1: a compiled UNet is compiled anew for every
+    shape it meets.
+    """
+
+    size: int
+    fixed_shapes: bool = False
+
+    def shapes(self) -> list[int]:
+        """Every number of views that a call may have where shapes are fixed: the powers of two up to `size`."""
+        return [1 << bit for bit in range(self.size.bit_length())]
+
+    def next(self, remaining: int) -> int:
+        """Views of the next call when `remaining` are left."""
+        if self.fixed_shapes:
+            return int(1 << (min(remaining, self.size).bit_length() - 1))
+        calls = -(-remaining // self.size)
+        return -(-remaining // calls)
+
+    def run(self, items: Sequence[Item], call: Callable[[Sequence[Item]], None]) -> None:
+        """Hand all items to `call`, some at a time and in order; one that runs out of memory is made again with half.
+
+        Raises:
+            torch.OutOfMemoryError: when not even a single view fits.
+        """
+        done = 0
+        while done < len(items):
+            batch = items[done : done + self.next(len(items) - done)]
+            try:
+                call(batch)
+            except RuntimeError as error:  # which torch.OutOfMemoryError is
+                if not is_out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise torch.OutOfMemoryError(str(error)) from error
+                self.size = len(batch) // 2
+                log.warning("%d views at once do not fit into memory; going on with %d", len(batch), self.size)
+            else:
+                done += len(batch)
+                continue
+            # Only out here are the failed call's tensors let go, which the exception's traceback held.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the host in its own words, had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -1,0 +1,186 @@
+"""What a painting needs of a device's memory, said before it begins.
+
+Nobody has to know a model's layers by heart: its UNet and its decoder are run once on tensors without data, and the
+bytes that are alive at a time are counted. Both grow linearly, the one with the samples of a call, the other with the
+canvas, so that two runs of each are enough.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from engine.batching import MicroBatches
+from engine.errors import FieldError, ParamsError
+from engine.guidance import Guidance
+from engine.model import StableDiffusion
+from engine.params import PanoramaParams
+from engine.text import Conditioning, TextEmbedding
+from engine.views import View
+
+# Libraries' own workspaces, and memory that an allocator holds in pieces too small to use.
+_MARGIN = 1.2
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors made inside it that are alive at a time; `peak` is the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {id(_storage(tensor)) for tensor in pytree.tree_leaves((args, kwargs)) if _is_tensor(tensor)}
+        made = func(*args, **(kwargs or {}))
+        for tensor in pytree.tree_leaves(made):
+            if _is_tensor(tensor) and id(storage := _storage(tensor)) not in given and storage not in self._known:
+                self._known[storage] = storage.nbytes()
+                self.live += storage.nbytes()
+                weakref.finalize(storage, self._let_go, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return made
+
+    def _let_go(self, size: int) -> None:
+        self.live -= size
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Bytes of tensors that `run` makes and that are alive at a time, the most of them; nothing is computed."""
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counted:
+        run()
+    return counted.peak
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes beside the weights: of a UNet call by its samples, and of a decode by its latent cells."""
+
+    unet_fixed: float
+    unet_sample: float
+    decode_fixed: float
+    decode_cell: float
+
+    def unet(self, samples: int) -> int:
+        return int(_MARGIN * (self.unet_fixed + samples * self.unet_sample))
+
+    def decode(self, cells: int) -> int:
+        return int(_MARGIN * (self.decode_fixed + cells * self.decode_cell))
+
+
+def measure(model: StableDiffusion) -> Footprint:
+    """The footprint of a model: some seconds for a large one."""
+    window, channels = model.geometry.window, model.latent_channels
+
+    def latents(width: int) -> torch.Tensor:
+        return torch.zeros(1, channels, window, width, device=model.device)
+
+    def predict(views: int) -> object:
+        crops = torch.cat([latents(window)] * views)
+        where = [View(0, window, 0, window)] * views
+        return model.predict(
+            crops,
+            where,
+            timestep=torch.zeros((), dtype=torch.int64, device=model.device),
+            conditioning=_blank(model),
+            guidance=Guidance(2.0),
+            canvas=(window, window),
+        )
+
+    def decode(width: int) -> object:
+        return model.run_decoder(latents(width).to(model.dtype), False)
+
+    one, two = peak_bytes(lambda: predict(1)), peak_bytes(lambda: predict(2))
+    # Wide enough that strips, which have a largest size, are a small part.
+    narrow, wide = peak_bytes(lambda: decode(4 * window)), peak_bytes(lambda: decode(8 * window))
+    by_cell = (wide - narrow) / (4 * window * window)
+    return Footprint(
+        unet_fixed=max(2 * one - two, 0),
+        unet_sample=(two - one) / 2,
+        decode_fixed=max(2 * narrow - wide, 0),
+        decode_cell=by_cell,
+    )
+
+
+def _blank(model: StableDiffusion) -> Conditioning:
+    """Embeddings of the right shapes."""
+    config = model.unet.config
+    tokens = model.text.tokenizers[0].model_max_length
+    states = torch.zeros(1, tokens, config.cross_attention_dim, dtype=model.dtype, device=model.device)
+    pooled = None
+    if model.text.is_xl:
+        size = model.text.models[-1].config.projection_dim
+        pooled = torch.zeros(1, size, dtype=model.dtype, device=model.device)
+    embedding = TextEmbedding(states, pooled)
+    return Conditioning(embedding, embedding, ())
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that a job may still take on `device`, or None where that is not known."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + unused)
+    known = [value for value in (_host_bytes(), _cgroup_bytes()) if value is not None]
+    return min(known, default=None)
+
+
+def _host_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _cgroup_bytes() -> int | None:
+    """What a container may still take (cgroup v2)."""
+    try:
+        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return None
+    return max(limit - used, 0)
+
+
+def fit(
+    footprint: Footprint, model: StableDiffusion, params: PanoramaParams, batches: MicroBatches, free_bytes: int
+) -> MicroBatches:
+    """`batches`, or smaller ones where a UNet call would not fit into `free_bytes`.
+
+    Raises:
+        ParamsError: when not even one view at a time fits, or the decode does not.
+    """
+    factor = model.geometry.latent_factor
+    cells = (params.width // factor) * (params.height // factor)
+    canvas = 16 * cells * model.latent_channels * 4  # the canvas, its fusion and a solver's memory, in fp32
+    if (needed := canvas + footprint.decode(cells)) > free_bytes:
+        raise _too_large(params, needed, free_bytes)
+    size = batches.size
+    while canvas + footprint.unet(2 * size) > free_bytes:
+        if size == 1:
+            raise _too_large(params, canvas + footprint.unet(2), free_bytes)
+        size //= 2
+    return batches if size == batches.size else MicroBatches(size, batches.fixed_shapes)
+
+
+def _too_large(params: PanoramaParams, needed: int, free_bytes: int) -> ParamsError:
+    detail = (
+        f"{params.width}x{params.height} needs about {needed / 2**30:.1f} GiB of the device's memory beside the model,"
+        f" of which {free_bytes / 2**30:.1f} GiB are free; a smaller canvas fits"
+    )
+    return ParamsError((FieldError("width", detail),))

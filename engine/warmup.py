@@ -1,0 +1,72 @@
+"""Making a loaded model as fast as its device allows, before the first job waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import replace
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from engine.batching import MicroBatches
+from engine.guidance import Guidance
+from engine.model import StableDiffusion
+from engine.views import View
+
+log = logging.getLogger(__name__)
+
+_BACKENDS = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION)
+
+
+def warm_up(model: StableDiffusion, batches: MicroBatches, *, compiled: bool) -> StableDiffusion:
+    """The model, ready: its attention kernel chosen by measurement on a GPU, its UNet compiled if `compiled`.
+
+    The UNet is called in every shape that a job may bring, since each is compiled by itself. That takes minutes for a
+    large model and is kept in `TORCHINDUCTOR_CACHE_DIR`: a later start takes seconds.
+    """
+    if model.device.type == "cuda":
+        model = replace(model, attention=choose_attention(model, batches.size))
+    if compiled:
+        mode = "max-autotune-no-cudagraphs" if model.device.type == "cuda" else None
+        model.unet.compile(dynamic=False, mode=mode)
+        for views in batches.shapes():
+            start = time.perf_counter()
+            call_unet(model, views, guided=True)
+            call_unet(model, views, guided=False)
+            log.info("compiled for %d views a call in %.1f s", views, time.perf_counter() - start)
+    return model
+
+
+def call_unet(model: StableDiffusion, views: int, *, guided: bool) -> torch.Tensor:
+    """One prediction of as many views, waited for."""
+    window = model.geometry.window
+    conditioning = model.encode("", "")
+    with torch.inference_mode():
+        predicted = model.predict(
+            torch.zeros(views, model.latent_channels, window, window, device=model.device),
+            [View(0, window, 0, window)] * views,
+            timestep=torch.full((), 500, device=model.device),
+            conditioning=conditioning,
+            guidance=Guidance(2.0 if guided else 1.0),
+            canvas=(window, window),
+        )
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return predicted
+
+
+def choose_attention(model: StableDiffusion, views: int) -> tuple[SDPBackend, ...]:
+    """The fused attention kernels that the model can use, fastest first; none where only the plain one works."""
+    seconds: dict[SDPBackend, float] = {}
+    for backend in _BACKENDS:
+        with contextlib.suppress(RuntimeError), sdpa_kernel(backend):  # a kernel may not take this head size or dtype
+            call_unet(model, views, guided=True)
+            start = time.perf_counter()
+            for _ in range(3):
+                call_unet(model, views, guided=True)
+            seconds[backend] = time.perf_counter() - start
+    fastest = tuple(sorted(seconds, key=seconds.__getitem__))
+    log.info("attention kernels, fastest first: %s", ", ".join(backend.name for backend in fastest) or "none fused")
+    return (*fastest, SDPBackend.MATH) if fastest else ()
