@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; unset, CUDA where there is one, else the CPU")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
-        description="Precision of the models; unset, bfloat16 or float16 on a GPU and float32 on a CPU. A CPU with bfloat16"
-        " instructions is about twice as fast in bfloat16",
+        description="Precision of the models; unset, bfloat16 or float16 on a GPU and float32 on a CPU. A CPU with"
+        " bfloat16 instructions is about twice as fast in bfloat16",
     )
     view_batch_size: int = Field(
         8, ge=1, le=256, description="Most views in one UNet call; fewer where they do not fit into memory"
