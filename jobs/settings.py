@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     models: str = Field(
         "demo",
         description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1, sdxl), name=folder,"
-        " name=owner/repo@revision, separated by commas; or a JSON object of name to {source, revision and own defaults}",
+        " name=owner/repo@revision, separated by commas; or a JSON object of name to {source, revision and own"
+        " defaults}",
     )
     default_model: str | None = Field(
         None, description="Model of a request that names none; unset, the first of the list"
