@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 import time
 import uuid
@@ -23,6 +24,7 @@ from panoramas.errors import JobFailed, ServiceError, WaitTimeout, retry_after
 from panoramas.results import Batch, Job, Picture
 
 T = TypeVar("T")
+log = logging.getLogger("panoramas")
 
 MEDIA_TYPES = {name: f"image/{name}" for name in ("png", "webp", "jpeg", "avif")}
 
@@ -66,6 +68,7 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
         self._longest = 0.5
+        self._told = False
 
     def pause(self, answer: Answer, path: str) -> float:
         """Raises:
@@ -78,11 +81,21 @@ class Patience:
         else:
             seconds = asked + random.uniform(0, min(0.1 * asked, 1))
         hopeless = isinstance(answer, httpx.UnsupportedProtocol)
-        if not hopeless and time.monotonic() + seconds <= self._deadline:
+        left = self._deadline - time.monotonic()
+        if not hopeless and seconds <= left:
+            if not self._told:  # somebody may be wondering why nothing happens
+                log.warning("%s: %s; trying again for up to %.0f s", path, _what(answer), left)
+                self._told = True
             return seconds
         if isinstance(answer, httpx.Response):
             raise ServiceError.of(answer)
-        raise ServiceError(f"the service does not answer: {answer or type(answer).__name__} ({path})") from answer
+        raise ServiceError(f"the service does not answer: {_what(answer)} ({path})") from answer
+
+
+def _what(answer: Answer) -> str:
+    if isinstance(answer, httpx.Response):
+        return f"HTTP {answer.status_code} {answer.reason_phrase}"
+    return str(answer) or type(answer).__name__
 
 
 def exchange(request: Request, patience: float) -> Call[httpx.Response]:

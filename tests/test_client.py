@@ -188,7 +188,7 @@ def test_a_full_queue_and_a_rate_limit_are_waited_out_as_the_service_asks(tmp_pa
             assert time.monotonic() - start >= 1, "Retry-After was kept"
 
 
-def test_a_service_that_is_away_is_waited_for_and_then_told(tmp_path: Path) -> None:
+def test_a_service_that_is_away_is_waited_for_and_then_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running_desk(tmp_path) as desk:
         port = int(desk.stack.url.rpartition(":")[2])
         desk.stack.stop()
@@ -197,8 +197,12 @@ def test_a_service_that_is_away_is_waited_for_and_then_told(tmp_path: Path) -> N
         starting = threading.Timer(0.5, desk.stack.start_api, [port])
         starting.start()
         with Client(desk.stack.url) as client:
+            caplog.clear()
             assert client.submit("mountains", **OURS).state == "queued"
         starting.join()
+    told = [record.getMessage() for record in caplog.records if record.name == "panoramas"]
+    assert len(told) == 1, "said once, however often it is tried"
+    assert "trying again for up to 60 s" in told[0]
 
 
 def test_the_key_comes_from_the_argument_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
