@@ -26,7 +26,11 @@ class PanoramaParams(TypedDict, total=False):
     scheduler: str | None
     circular: bool
     view_stride: int | None
-    view_weights: str
+    view_weights: str | None
+    shift_views: bool | None
+    guidance_rescale: float | None
+    guidance_start: float | None
+    guidance_end: float | None
     preset: str | None
     priority: str
     metadata: Json
