@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from jobs import keys
+from jobs.record import State
 from panoramas.batch.manifest import NAME, Manifest
 from panoramas.batch.requests import BatchError, read_requests
 from tests.desk import Desk, running_desk
@@ -26,7 +27,7 @@ from tests.proxy import Proxy, proxy_to
 from tests.test_api import jobs_made
 
 SMALL = {"prompt": "hills", "width": 128, "height": 128, "num_inference_steps": 1}
-FAULT = {"type": "urn:test", "title": "A fault", "status": 500, "detail": "because"}
+FAULT: dict[str, Any] = {"type": "urn:test", "title": "A fault", "status": 500, "detail": "because"}
 OURS = {"prompt": "hills", "width": 256, "height": 136, "num_inference_steps": 5}
 
 
@@ -117,7 +118,7 @@ def test_a_submit_that_was_killed_or_cut_is_not_made_twice(desk: Desk, cut: Prox
         for job_id in ids[:3]:
             desk.succeed(desk.claim(job_id))
         record = desk.claim(ids[3])
-        desk.claims.finish(record.id, record.token, record.state.FAILED, error=dict(FAULT))
+        desk.claims.finish(record.id, record.token, State.FAILED, error=FAULT)
         eventually(lambda: len(folder.entries("done")) == 3 and folder.entries("failed"), 20, "what has ended is told")
         process.send_signal(signal.SIGINT)
         told, errors = process.communicate(timeout=20)
@@ -182,6 +183,26 @@ def test_a_chunk_larger_than_the_service_lets_wait_is_sent_in_parts(tmp_path: Pa
     assert process.returncode == 0
     assert len(folder.pictures()) == 12
     assert folder.entries("withdrawn")
+
+
+@pytest.mark.chaos
+def test_a_service_that_is_killed_in_the_middle_is_waited_for(tmp_path: Path) -> None:
+    with running_desk(tmp_path) as desk:
+        folder = Folder(tmp_path, [{**OURS, "seed": seed} for seed in range(450)])
+        port = int(desk.stack.url.rpartition(":")[2])
+        with folder.started(desk.stack.url) as process:
+            eventually(lambda: jobs_made(desk.stack) > 0, 20, "it submits")
+            for _ in range(2):
+                desk.stack.stop()
+                desk.stack.start_api(port)
+            eventually(lambda: len(folder.entries("accepted")) == 5, 30, "all are accepted")
+            desk.stack.stop()
+            for job_id in queued(desk, folder):
+                desk.claims.finish(job_id, desk.claim(job_id).token, State.FAILED, error=FAULT)
+            desk.stack.start_api(port)
+            told, errors = process.communicate(timeout=60)
+        assert (process.returncode, "450 failed" in told) == (1, True), errors
+        assert jobs_made(desk.stack) == 450
 
 
 def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(desk: Desk, tmp_path: Path) -> None:

@@ -133,30 +133,41 @@ def test_a_cancel_and_a_delete_whose_answers_are_lost_succeed(desk: Desk, cut: P
 
 
 def test_events_go_on_after_the_connection_was_cut_and_none_is_missed_or_told_twice(desk: Desk, cut: Proxy) -> None:
-    with Client(cut.url) as client:
-        record = desk.claim(client.submit("mountains", **OURS).id)
-        heard: list[tuple[str, int]] = []
+    record = desk.claim(desk.submit()["id"])
+    heard: list[list[tuple[str, int]]] = [[], []]
 
-        def listen() -> None:
-            heard.extend((event.name, event.job.progress.step) for event in client.events(record.id))
+    def listen() -> None:
+        with Client(cut.url) as client:
+            heard[0] += [(event.name, event.job.progress.step) for event in client.events(record.id)]
 
-        listener = threading.Thread(target=listen)
+    async def listen_too() -> None:
+        async with AsyncClient(cut.url) as client:
+            heard[1] += [(event.name, event.job.progress.step) async for event in client.events(record.id)]
+
+    def listening() -> int:
+        return sum("/events" in line for line in cut.requests)
+
+    listeners = [threading.Thread(target=listen), threading.Thread(target=lambda: asyncio.run(listen_too()))]
+    for listener in listeners:
         listener.start()
-        eventually(lambda: any("/events" in line for line in cut.requests), 10)
-        desk.step(record, 1)
-        time.sleep(0.2)
-        cut.cut_all()
-        for step in (2, 3):
-            desk.step(record, step)
-        desk.claims.preview(record.id, record.token, 3, b"canvas")
-        eventually(lambda: sum("/events" in line for line in cut.requests) == 2, 10)
-        desk.step(record, 4)
+    eventually(lambda: listening() == 2, 10)
+    desk.step(record, 1)
+    time.sleep(0.2)
+    cut.cut_all()
+    for step in (2, 3):
+        desk.step(record, step)
+    desk.claims.preview(record.id, record.token, 3, b"canvas")
+    eventually(lambda: listening() == 4, 10)
+    desk.step(record, 4)
+    with Client(cut.url) as client:
         assert client.preview(record.id) == b"canvas"
-        desk.succeed(record)
+    desk.succeed(record)
+    for listener in listeners:
         listener.join(20)
-    assert [step for name, step in heard if name == "progress"] == [1, 2, 3, 4]
-    assert [name for name, _ in heard].count("preview") == 1
-    assert heard[-1] == ("job", 5)
+    for told in heard:
+        assert [step for name, step in told if name == "progress"] == [1, 2, 3, 4]
+        assert [name for name, _ in told].count("preview") == 1
+        assert told[-1] == ("job", 5)
 
 
 def test_a_wait_gives_up_in_time_and_the_job_goes_on(desk: Desk) -> None:
