@@ -124,7 +124,7 @@ class Batches:
                     await self._board.send_submit(
                         pipe, job_id(batch.id, job.index), job.record(), batch.owner, job.priority, batch.id
                     )
-                outcomes = [outcome for outcome, _ in await pipe.execute()]
+                outcomes = [outcome for outcome, *_ in await pipe.execute()]
             if full := next((outcome for outcome in outcomes if outcome in ("full", "own-full")), None):
                 raise QueueFull(retry_after=await self._board.pace_seconds(), own=full == "own-full")
 

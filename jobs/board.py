@@ -87,13 +87,14 @@ class JobBoard:
         if webhook_url:
             record["webhook_url"] = webhook_url
         remembered = idempotency.redis_key(owner) if idempotency else None
-        outcome, told = await self.send_submit(self._redis, job_id, record, owner, priority, remembered=remembered)
+        answer = await self.send_submit(self._redis, job_id, record, owner, priority, remembered=remembered)
+        outcome, told, *looked = answer
         if outcome in ("full", "own-full"):
             raise QueueFull(retry_after=await self.pace_seconds(), own=outcome == "own-full")
         if outcome == "replayed" and idempotency:
             return await self._replay(told, idempotency)
         # "exists" is redis-py's own retry of a call whose answer was lost: ids are random, so the job is this one.
-        view = await self.get(job_id)
+        view = _view(job_id, looked[0]) if looked else await self.get(job_id)
         if view is None:
             raise RuntimeError(f"job {job_id} vanished after it was accepted")
         return view

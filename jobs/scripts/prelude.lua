@@ -89,3 +89,27 @@ local function owns(id, token)
   if held[2] ~= token then return false, nil end
   return held[1] == 'running', held[1]
 end
+
+-- The record and, while it has not ended, where it stands in the queue.
+-- Returns {fields and values, now, rank among those handed to RQ, how many, rank among interactive ones, how many, rank
+-- among batch ones, how many, interactive jobs since the last batch job, pace in ms, living workers}, or nil.
+local function look(id)
+  local fields = redis.call('HGETALL', JOB .. id)
+  if #fields == 0 then return nil end
+  local state = redis.call('HGET', JOB .. id, 'state')
+  if state ~= 'queued' and state ~= 'running' then return {fields} end
+  local at = now()
+  return {
+    fields,
+    at,
+    redis.call('ZRANK', DISPATCHED, id),
+    redis.call('ZCARD', DISPATCHED),
+    redis.call('ZRANK', WAITING, id),
+    redis.call('ZCARD', WAITING),
+    redis.call('ZRANK', WAITING_BATCH, id),
+    redis.call('ZCARD', WAITING_BATCH),
+    redis.call('HGET', FAIRNESS, 'streak'),
+    redis.call('HGET', PACE, 'job_ms'),
+    redis.call('ZCOUNT', WORKERS, '(' .. (at - WORKER_SILENCE), '+inf'),
+  }
+end

@@ -1,7 +1,7 @@
 -- KEYS: where the Idempotency-Key is remembered, if one came.
 -- ARGV: envelope, id, most queued jobs, most of one owner, priority (interactive or batch), owner, batch or '', then the
 -- record's fields and values.
--- Returns {'queued', queued jobs} or {'full', queued jobs} or {'own-full', the owner's} or {'exists', 0} or
+-- Returns {'queued', queued jobs, what look() tells of it} or {'full', queued jobs} or {'own-full', the owner's} or {'exists', 0} or
 -- {'replayed', id of the first} or {'canceled', 0} when the batch is.
 local id, limit, own_limit, priority, owner, batch =
   ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
@@ -36,4 +36,5 @@ index(id, false, 'queued')
 if KEYS[1] then redis.call('SET', KEYS[1], id, 'EX', IDEMPOTENCY_TTL) end
 redis.call('ZADD', waiting(priority), place, id)
 feed(ARGV[1])
-return {'queued', queued + 1}
+-- Nobody looks at each job of a batch at once.
+return {'queued', queued + 1, batch == '' and look(id) or nil}
