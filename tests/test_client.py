@@ -138,11 +138,13 @@ def test_events_go_on_after_the_connection_was_cut_and_none_is_missed_or_told_tw
 
     def listen() -> None:
         with Client(cut.url) as client:
-            heard[0] += [(event.name, event.job.progress.step) for event in client.events(record.id)]
+            for event in client.events(record.id):
+                heard[0].append((event.name, event.job.progress.step))
 
     async def listen_too() -> None:
         async with AsyncClient(cut.url) as client:
-            heard[1] += [(event.name, event.job.progress.step) async for event in client.events(record.id)]
+            async for event in client.events(record.id):
+                heard[1].append((event.name, event.job.progress.step))
 
     def listening() -> int:
         return sum("/events" in line for line in cut.requests)
@@ -150,14 +152,14 @@ def test_events_go_on_after_the_connection_was_cut_and_none_is_missed_or_told_tw
     listeners = [threading.Thread(target=listen), threading.Thread(target=lambda: asyncio.run(listen_too()))]
     for listener in listeners:
         listener.start()
-    eventually(lambda: listening() == 2, 10)
+    eventually(lambda: all(heard), 20, "both hear the job as it is")
     desk.step(record, 1)
-    time.sleep(0.2)
+    eventually(lambda: all(("progress", 1) in told for told in heard), 20, "both hear the first step")
     cut.cut_all()
     for step in (2, 3):
         desk.step(record, step)
     desk.claims.preview(record.id, record.token, 3, b"canvas")
-    eventually(lambda: listening() == 4, 10)
+    eventually(lambda: listening() == 4, 20, "both have come back")
     desk.step(record, 4)
     with Client(cut.url) as client:
         assert client.preview(record.id) == b"canvas"
