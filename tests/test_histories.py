@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import Bundle, invariant, precondition, rule
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -27,9 +27,11 @@ from jobs import keys
 from jobs.board import JobBoard, QueueFull
 from jobs.claims import JobClaims, Terms
 from jobs.envelope import WINDOW
+from jobs.outbox import Outbox
 from jobs.record import JobRecord, State, read_record
 from tests.processes import RedisServer
 from tests.promise import FAULT, RESULT
+from tests.webhook_history import Seen, WebhookHistory
 
 TERMS = Terms(lease_seconds=10, dispatch_grace_seconds=5, retention_seconds=1000, max_attempts=2)
 MOST_QUEUED = 5
@@ -60,17 +62,7 @@ class Worker:
     attempt: JobRecord | None = None
 
 
-@dataclass
-class Seen:
-    """What has been seen of a job so far."""
-
-    state: State = State.QUEUED
-    token: int = 0
-    result: dict[str, Any] | None = None
-    cancel: bool = False
-
-
-class Transitions(RuleBasedStateMachine):
+class Transitions(WebhookHistory):
     """Users, workers, time and Redis, step by step."""
 
     server: ClassVar[RedisServer]
@@ -84,14 +76,12 @@ class Transitions(RuleBasedStateMachine):
         self.redis.flushall()
         self.loop = asyncio.new_event_loop()
         self.async_redis = AsyncRedis.from_url(self.server.url, decode_responses=True, retry=Retry(NoBackoff(), 1))
+        self.outbox = Outbox(self.async_redis)
         self.board = JobBoard(self.async_redis, retention_seconds=1000, max_queued=MOST_QUEUED)
         self.crew = [Worker(JobClaims(self.redis, f"w{n}", TERMS)) for n in range(WORKERS)]
         self.seen: dict[str, Seen] = {}
         self.full = False
         self.restarts = 0
-
-    def wait(self, awaited: Any) -> Any:
-        return self.loop.run_until_complete(awaited)
 
     def _idle(self) -> list[Worker]:
         return [worker for worker in self.crew if not worker.popped and not worker.attempt]
@@ -105,9 +95,6 @@ class Transitions(RuleBasedStateMachine):
     def _one(self, workers: list[Worker], number: int) -> Worker:
         return workers[number % len(workers)]
 
-    def _any(self, *states: State) -> bool:
-        return any(seen.state in states for seen in self.seen.values())
-
     @contextlib.contextmanager
     def _writing(self, number: int) -> Iterator[tuple[JobClaims, JobRecord]]:
         """A worker that is about to write, whatever has become of its job: if that is another's, nothing changes."""
@@ -118,17 +105,23 @@ class Transitions(RuleBasedStateMachine):
         if before["state"] != State.RUNNING or before["token"] != str(worker.attempt.token):
             assert self.redis.hgetall(keys.job(worker.attempt.id)) == before, "a late attempt changed the job"
 
-    @rule(target=jobs, owner=st.sampled_from("ab"), priority=st.sampled_from(["interactive", "batch"]))
-    def submit(self, owner: str, priority: Any) -> str:
+    @rule(
+        target=jobs,
+        owner=st.sampled_from("ab"),
+        priority=st.sampled_from(["interactive", "batch"]),
+        webhook=st.sampled_from([None, "https://one.example/x", "https://two.example/y"]),
+    )
+    def submit(self, owner: str, priority: Any, webhook: str | None) -> str:
         job_id = uuid.uuid4().hex
         queued = sum(seen.state == State.QUEUED for seen in self.seen.values())
         refused = (OutOfMemoryError,) if self.full else (QueueFull,) if queued >= MOST_QUEUED else ()
         with pytest.raises(refused) if refused else contextlib.nullcontext():
-            self.wait(self.board.submit(job_id, {"prompt": "a"}, {}, owner=owner, priority=priority))
+            wanted = {"owner": owner, "priority": priority, "webhook_url": webhook}
+            self.wait(self.board.submit(job_id, {"prompt": "a"}, {}, **wanted))
         if refused:
             assert self.wait(self.board.get(job_id)) is None, "nothing was accepted"
         else:
-            self.seen[job_id] = Seen()
+            self.seen[job_id] = Seen(webhook=webhook)
         return job_id
 
     @rule(job_id=jobs)
@@ -248,6 +241,7 @@ class Transitions(RuleBasedStateMachine):
     def all_is_well(self) -> None:
         self.no_state_goes_backwards()
         self.every_job_is_where_its_state_says()
+        self.every_webhook_is_called_from_the_end_until_it_is_settled()
 
     def no_state_goes_backwards(self) -> None:
         for job_id, seen in self.seen.items():

@@ -116,7 +116,8 @@ class Poster:
             return Answer(None, f"no answer within {self._timeout:g} s")
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
             log.info("webhook: %r", error)
-            return Answer(None, "the connection failed")
+            tls = isinstance(error.__cause__ or error.__context__, ssl.SSLError)
+            return Answer(None, "TLS failed: is its certificate valid?" if tls else "the connection failed")
 
     def _connection(self, url: str) -> httpcore.AsyncHTTPConnection:
         return httpcore.AsyncHTTPConnection(
