@@ -84,7 +84,7 @@ class PanoramaRequest(BaseModel):
         max_length=2048,
         description="Called once the job has ended, signed by Standard Webhooks; see `panoramaEnded`. A public https"
         " address, unless this server allows others",
-        json_schema_extra={"format": "uri"},
+        json_schema_extra={"format": "uri", "pattern": "^https?://"},
     )
 
     def asked_for(self) -> dict[str, Any]:
