@@ -55,15 +55,17 @@ class Outbox:
         names = ("take", "settle", "again")
         self._scripts = {name: redis.register_script(source(f"webhook_{name}")) for name in names}
 
-    async def take(self, most: int, *, at_once: int, under_way: Mapping[str, int], lease: float) -> list[DueCall]:
-        """At most `most` calls that are due, at most `at_once` of a target with those `under_way` here; for `lease`
-        seconds they are nobody else's.
+    async def take(
+        self, most: int, *, of_target: int, of_owner: int, under_way: Mapping[str, int], lease: float
+    ) -> list[DueCall]:
+        """At most `most` calls that are due, of a target and of an owner at most so many with those `under_way` here
+        (by target); for `lease` seconds they are nobody else's.
 
         Raises:
             RedisError
         """
         flat = [part for pair in under_way.items() for part in pair]
-        taken = await self._scripts["take"](args=[int(lease * 1000), most, at_once, *flat])
+        taken = await self._scripts["take"](args=[int(lease * 1000), most, of_target, of_owner, *flat])
         return [
             DueCall(read_record(job_id, dict(zip(fields[::2], fields[1::2], strict=True))), turn, attempt, target)
             for job_id, turn, attempt, target, fields in taken

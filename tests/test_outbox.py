@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from jobs import keys
 from jobs.outbox import DueCall, Outbox
+from tests.processes import eventually
 from tests.promise import Jobs
 
 SLOW, FAST = "https://slow.example/hook", "https://fast.example/hook"
@@ -23,9 +24,10 @@ def outbox(jobs: Jobs, action: Callable[[Outbox], Awaitable[Any]]) -> Any:
     return asyncio.run(run())
 
 
-def take(jobs: Jobs, most: int = 100, lease: float = 60, **under_way: int) -> list[DueCall]:
+def take(jobs: Jobs, most: int = 100, lease: float = 60, of_owner: int = 50, **under_way: int) -> list[DueCall]:
     named = {f"|https://{name}.example": count for name, count in under_way.items()}
-    return outbox(jobs, lambda box: box.take(most, at_once=4, under_way=named, lease=lease))
+    limits = {"of_target": 4, "of_owner": of_owner}
+    return outbox(jobs, lambda box: box.take(most, **limits, under_way=named, lease=lease))
 
 
 def settle(jobs: Jobs, call: DueCall, outcome: Any, again_in: float = 0) -> bool:
@@ -60,6 +62,14 @@ def test_the_same_host_is_another_target_for_another_owner(jobs: Jobs) -> None:
     taken = take(jobs)
     assert len(taken) == 5
     assert taken[-1].job.id == other
+
+
+def test_an_owner_with_many_targets_leaves_room_for_the_others(jobs: Jobs) -> None:
+    many = [ended(jobs, f"https://{number}.example/") for number in range(5)]
+    other = ended(jobs, SLOW, owner="bert")
+    assert [call.job.id for call in take(jobs, of_owner=2)] == [*many[:2], other]
+    assert take(jobs, of_owner=2) == [], "the rest of them is looked at again in a second"
+    eventually(lambda: {call.job.id for call in take(jobs)} == set(many[2:]), 5)
 
 
 def test_a_call_whose_taker_died_is_due_again_and_the_late_answer_changes_nothing(jobs: Jobs) -> None:

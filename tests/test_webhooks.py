@@ -195,6 +195,13 @@ def test_a_sender_killed_in_the_middle_of_a_call_leaves_it_to_the_next(office: D
         assert until(office, job["id"], "delivered")["attempts"] == 2
 
 
+def test_a_sender_goes_on_when_redis_is_back(office: Desk, receiver: Receiver) -> None:
+    office.stack.redis.kill()
+    office.stack.redis.start()
+    job = office.done(webhook_url=receiver.url)
+    until(office, job["id"], "delivered")
+
+
 def test_a_job_that_was_deleted_is_not_told(office: Desk) -> None:
     job = office.done(webhook_url=f"http://{OUTSIDE}:{free_port()}/")
     eventually(lambda: call(office, job["id"])["last_error"], 10)

@@ -46,7 +46,7 @@ class WebhookHistory(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from(["delivered", "pending", "failed", "disabled", None]), lease=st.sampled_from([0, 60]))
     def call_webhooks(self, outcome: Any, lease: int) -> None:
         """A sender takes two calls; without an outcome it dies."""
-        for call in self.wait(self.outbox.take(2, at_once=1, under_way={}, lease=lease)):
+        for call in self.wait(self.outbox.take(2, of_target=1, of_owner=9, under_way={}, lease=lease)):
             assert call.job.state in ENDED
             if outcome:
                 said = {"status": 200, "error": None, "seconds": 0.1, "again_in": 0.0}

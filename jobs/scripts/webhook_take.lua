@@ -1,29 +1,48 @@
--- ARGV: lease in ms, most calls, most at once of a target, then targets and how many calls of each are under way here.
--- Takes calls that are due, the longest due first. What is not settled before its lease ends is due again.
--- Returns {id, turn, attempt, fields and values} of each.
-local at, most, at_once = now(), tonumber(ARGV[2]), tonumber(ARGV[3])
+-- ARGV: lease in ms, most calls, most at once of a target, of an owner, then targets and how many calls of each are under
+-- way here. Takes calls that are due, the longest due first. What is not settled before its lease ends is due again.
+-- Returns {id, turn, attempt, target, fields and values} of each.
+local at, most, of_target, of_owner = now(), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local under_way, taken = {}, {}
-for i = 4, #ARGV, 2 do under_way[ARGV[i]] = tonumber(ARGV[i + 1]) end
+
+local function owner_of(target) return target:match('^[^|]*|') end
+
+local function count(name, more) under_way[name] = (under_way[name] or 0) + more end
+
+local function take_call(id, target)
+  local key = JOB .. id
+  local own, gone = webhook_of(id)
+  if own ~= target then -- the record is lost
+    redis.call('HINCRBY', WEBHOOK_TALLY, 'pending', -redis.call('ZREM', OUTBOX .. target, id))
+  elseif redis.call('EXISTS', gone) == 1 and redis.call('HEXISTS', key, 'webhook_insisted') == 0 then
+    unpost(id, target, 'disabled')
+  else
+    post(id, target, at + ARGV[1])
+    redis.call('HSET', key, 'webhook_state', 'sending', 'webhook_at', at)
+    local turn = redis.call('HINCRBY', key, 'webhook_turn', 1)
+    local attempt = redis.call('HINCRBY', key, 'webhook_attempts', 1)
+    taken[#taken + 1] = {id, turn, attempt, target, redis.call('HGETALL', key)}
+    count(owner_of(target), 1)
+  end
+end
+
+for i = 5, #ARGV, 2 do
+  count(ARGV[i], tonumber(ARGV[i + 1]))
+  count(owner_of(ARGV[i]), tonumber(ARGV[i + 1]))
+end
 for _, target in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX_TARGETS, '-inf', at, 'LIMIT', 0, 1000)) do
-  local room = math.min(at_once - (under_way[target] or 0), most - #taken)
   if most <= #taken then break end
-  if room > 0 then
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX .. target, '-inf', at, 'LIMIT', 0, room)) do
-      local key = JOB .. id
-      local own, gone = webhook_of(id)
-      if own ~= target then -- the record is lost
-        redis.call('HINCRBY', WEBHOOK_TALLY, 'pending', -redis.call('ZREM', OUTBOX .. target, id))
-      elseif redis.call('EXISTS', gone) == 1 and redis.call('HEXISTS', key, 'webhook_insisted') == 0 then
-        unpost(id, target, 'disabled')
-      else
-        post(id, target, at + ARGV[1])
-        redis.call('HSET', key, 'webhook_state', 'sending', 'webhook_at', at)
-        local turn = redis.call('HINCRBY', key, 'webhook_turn', 1)
-        local attempt = redis.call('HINCRBY', key, 'webhook_attempts', 1)
-        taken[#taken + 1] = {id, turn, attempt, target, redis.call('HGETALL', key)}
+  local left = of_owner - (under_way[owner_of(target)] or 0)
+  if left <= 0 then
+    -- An owner with thousands of targets must not hide those of the others: looked at again in a second.
+    redis.call('ZADD', OUTBOX_TARGETS, at + 1000, target)
+  else
+    local room = math.min(of_target - (under_way[target] or 0), left, most - #taken)
+    if room > 0 then
+      for _, id in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX .. target, '-inf', at, 'LIMIT', 0, room)) do
+        take_call(id, target)
       end
+      aim(target)
     end
-    aim(target)
   end
 end
 return taken

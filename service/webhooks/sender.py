@@ -29,8 +29,9 @@ from service.webhooks.targets import TargetRules
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 128  # calls under way,
-_AT_ONCE_OF_A_TARGET = 4  # so that a slow one holds up itself alone
+# Calls under way: of a target so few that a slow one holds up itself alone, and of an owner so many that whoever names
+# slow targets by the dozen leaves room for the others.
+_AT_ONCE, _OF_OWNER, _OF_TARGET = 512, 128, 4
 _LOOK_EVERY = 0.2  # seconds; a call that has ended makes it look at once
 
 
@@ -82,7 +83,9 @@ class Sender:
             return
         # Longer than a call can take: an answer is settled before anybody else may call again.
         lease = 2 * self._timeout + 1
-        calls = await self._outbox.take(room, at_once=_AT_ONCE_OF_A_TARGET, under_way=self._under_way, lease=lease)
+        calls = await self._outbox.take(
+            room, of_target=_OF_TARGET, of_owner=_OF_OWNER, under_way=self._under_way, lease=lease
+        )
         for call in calls:
             self._under_way[call.target] += 1
             task = asyncio.create_task(self._call(call))
