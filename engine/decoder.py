@@ -86,15 +86,13 @@ class _Layers:
             columns, before, after = self._columns(x, left, right)
             # One column of halo becomes two, of which the convolution sees one.
             wide = F.interpolate(columns, scale_factor=2.0, mode="nearest")[..., before : -after or None]
-            out[..., 2 * left : 2 * right] = F.conv2d(
-                F.pad(wide, (1 - before, 1 - after, 1, 1)), conv.weight, conv.bias
-            )
+            out[..., 2 * left : 2 * right] = _conv(conv, wide, before, after)
         return out
 
     def _strip(self, conv: nn.Conv2d, x: torch.Tensor, left: int, right: int, before: Activation) -> torch.Tensor:
         columns, has_left, has_right = self._columns(x, left, right)
         # Zeros are what a convolution sees beyond an edge after the activation, not before it.
-        return F.conv2d(F.pad(before(columns), (1 - has_left, 1 - has_right, 1, 1)), conv.weight, conv.bias)
+        return _conv(conv, before(columns), has_left, has_right)
 
     def _columns(self, x: torch.Tensor, left: int, right: int) -> tuple[torch.Tensor, int, int]:
         """Columns left..right with their neighbours, and whether there is one on the left and on the right."""
@@ -104,6 +102,13 @@ class _Layers:
         parts = [x[..., left - 1 : left] if left > 0 else x[..., -1:], x[..., left:right]]
         parts.append(x[..., right : right + 1] if right < width else x[..., :1])
         return torch.cat(parts, dim=-1), 1, 1
+
+
+def _conv(conv: nn.Conv2d, x: torch.Tensor, has_left: int, has_right: int) -> torch.Tensor:
+    """A 3x3 convolution that sees zeros above, below, and where `x` brings no neighbouring column."""
+    if not has_left or not has_right:
+        x = F.pad(x, (1 - has_left, 1 - has_right))
+    return F.conv2d(x, conv.weight, conv.bias, padding=(1, 0))
 
 
 def _like(x: torch.Tensor, channels: int, width: int, height: int | None = None) -> torch.Tensor:

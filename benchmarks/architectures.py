@@ -1,0 +1,64 @@
+"""Stable Diffusion 1.5 and 2.1 as architectures with random weights: enough to measure speed and memory with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from engine.catalog import BUILTIN, DEMO_FOLDER
+from engine.model import StableDiffusion
+from engine.params import Geometry
+from engine.text import TextEncoders
+
+_SCHEDULER = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+# What the two differ in, from the configurations in their repositories; all else is diffusers' default.
+_UNET: dict[str, dict[str, Any]] = {
+    "1.5": {"cross_attention_dim": 768, "attention_head_dim": 8},
+    "2.1": {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
+}
+_TEXT = {
+    "1.5": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "2.1": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16},
+}
+
+
+def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusion:
+    """The architecture of version `name`, with the demo model's tokenizer, whose 77 places are as many."""
+    torch.manual_seed(0)
+    kind: torch.dtype = getattr(torch, dtype)
+    tokenizer = CLIPTokenizer.from_pretrained(DEMO_FOLDER, subfolder="tokenizer")
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    with torch.device(device):
+        text = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **_TEXT[name], **ends))
+        unet = UNet2DConditionModel(sample_size=64, **_UNET[name])
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+            sample_size=512,
+        )
+    for module in (text, unet, vae):
+        module.requires_grad_(False).eval().to(dtype=kind, memory_format=torch.channels_last)
+    return StableDiffusion(
+        spec=BUILTIN[name],
+        revision="random",
+        geometry=Geometry(),
+        text=TextEncoders((tokenizer,), (text,)),
+        unet=unet,
+        vae=vae,
+        scheduler_config=_SCHEDULER,
+        device=torch.device(device),
+        dtype=kind,
+    )
