@@ -1,0 +1,63 @@
+"""The models of a worker: kept warm within a limit, compiled where that is asked for, and never overfilled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.errors import ParamsError
+from engine.paint import paint
+from engine.params import PanoramaParams
+from jobs.settings import Settings
+from worker.warm import WarmModels
+
+PARAMS = PanoramaParams(prompt="a", width=256, height=128, num_inference_steps=2, seed=1)
+
+
+def models_of(tiny_model: Path, **settings: Any) -> WarmModels:
+    given = Settings(models=f"one={tiny_model},two={tiny_model}", device="cpu", **settings)
+    return WarmModels(given.catalog, given)
+
+
+def test_beyond_the_limit_the_model_used_longest_ago_is_dropped(tiny_model: Path) -> None:
+    models = models_of(tiny_model, model_memory_gb=1e-6)
+    models.get("one")
+    models.get("two")
+    assert (models.is_warm("one"), models.is_warm("two")) == (False, True)
+    roomy = models_of(tiny_model)
+    assert roomy.get("one")[1] > 0
+    roomy.get("two")
+    assert roomy.get("one")[1] == 0, "warm"
+
+
+def test_a_job_that_needs_more_memory_than_it_may_take_is_refused_before_it_begins(tiny_model: Path) -> None:
+    models = models_of(tiny_model, job_memory_gb=0.001)
+    models.get("one")
+    with pytest.raises(ParamsError, match="smaller canvas"):
+        models.batches("one", PARAMS)
+    roomy = models_of(tiny_model, job_memory_gb=1.0)
+    roomy.get("one")
+    assert roomy.batches("one", PARAMS).size == 8
+
+
+def test_an_unset_precision_is_full_on_a_cpu(tiny_model: Path) -> None:
+    assert models_of(tiny_model).get("one")[0].dtype == torch.float32
+    assert models_of(tiny_model, dtype="bfloat16").get("one")[0].dtype == torch.bfloat16
+
+
+@pytest.mark.chaos
+def test_a_compiled_model_paints_the_same_picture(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain = models_of(tiny_model).get("one")[0]
+    models = models_of(tiny_model, compile=True, view_batch_size=2)
+    compiled = models.get("one")[0]
+    batches = models.batches("one", PARAMS)
+    assert batches.fixed_shapes
+    difference = paint(plain, PARAMS).pixels.astype(int) - paint(compiled, PARAMS, batches=batches).pixels
+    assert abs(difference).max() <= 2
+    assert any(tmp_path.rglob("*.so")), "what was compiled is kept"
