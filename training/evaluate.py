@@ -92,24 +92,34 @@ def picture(
     return params, paint(model, params)
 
 
-def seams(pixels: np.ndarray, params: PanoramaParams) -> tuple[float, float | None]:
-    """How much the view borders stand out, on average, and the wrap: 1 is not at all.
+@dataclass(frozen=True)
+class Seams:
+    """How much columns stand out: their difference to the next, over the median of such within 16 columns around.
 
-    A column's difference to the next, over the median of such differences within 16 columns around it.
+    `grid` is the mean over edges of latent cells that are no view's border: what the decoder's grid of 8 px comes to.
     """
+
+    borders: float
+    grid: float
+    wrap: float | None
+
+
+def seams(pixels: np.ndarray, params: PanoramaParams) -> Seams:
+    """Of one panorama."""
     wide = np.concatenate([pixels[:, -17:], pixels, pixels[:, :17]], 1) if params.circular else pixels
     steps = np.abs(np.diff(wide.astype(np.float32), axis=1)).mean((0, 2))
     offset = 17 if params.circular else 0
     cells = pixels.shape[1] // config.FACTOR
     views = plan_views(config.VIEW, cells, config.VIEW, params.view_stride, circular=params.circular)
-    edges = {edge * config.FACTOR for view in views for edge in (view.left, view.right) if 0 < edge < cells}
+    borders = {edge for view in views for edge in (view.left, view.right) if 0 < edge < cells}
 
     def stands_out(edge: int) -> float:
-        column = edge + offset - 1
+        column = edge * config.FACTOR + offset - 1
         return float(steps[column] / np.median(steps[max(column - 16, 0) : column + 17]))
 
-    border = float(np.mean([stands_out(edge) for edge in edges])) if edges else 1.0
-    return border, stands_out(0) if params.circular else None
+    grid = np.mean([stands_out(edge) for edge in range(2, cells - 2) if edge not in borders])
+    border = np.mean([stands_out(edge) for edge in borders]) if borders else grid
+    return Seams(float(border), float(grid), stands_out(0) if params.circular else None)
 
 
 def encoded(pixels: np.ndarray, fitted: code.Code) -> Tensor:
@@ -130,7 +140,7 @@ def kid(drawn: Tensor, painted: Tensor) -> float:
     return float(within + painted_within - 2 * kernel(drawn, painted).mean())
 
 
-def report(asked: list[Asked], codes: list[Tensor], found: list[tuple[float, float | None]], judge: Judge) -> str:
+def report(asked: list[Asked], codes: list[Tensor], found: list[Seams], judge: Judge) -> str:
     """The table."""
     with torch.inference_mode():
         said = [{name: int(logits[0].argmax()) for name, logits in judge(each).items()} for each in codes]
@@ -148,8 +158,14 @@ def report(asked: list[Asked], codes: list[Tensor], found: list[tuple[float, flo
     rows.append(
         f"| spread of features, painted over drawn | {float(painted.std(0).mean() / drawn.std(0).mean()):.0%} |"
     )
-    borders, wraps = [border for border, _ in found], [wrap for _, wrap in found if wrap is not None]
-    for name, values in (("view borders", borders), ("the wrap of circular ones", wraps)):
+    wraps = [each.wrap for each in found if each.wrap is not None]
+    for name, values in (
+        ("view borders", [each.borders for each in found]),
+        ("cell edges that are no view's border", [each.grid for each in found]),
+        ("view borders, over those", [each.borders / each.grid for each in found]),
+        ("the wrap of circular ones", wraps),
+        ("the wrap, over cell edges", [each.wrap / each.grid for each in found if each.wrap is not None]),
+    ):
         rows.append(f"| seam at {name} (1 = none), median | {np.median(values):.2f} |")
     return "\n".join(rows)
 
