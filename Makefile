@@ -1,6 +1,6 @@
 # What users and contributors type. Everything is installed into .venv by the first target that needs it.
 
-PROMPT ?= snowy mountains at sunset
+PROMPT ?= mountains at sunset by a lake
 OUT ?= panorama.png
 PORT ?= 8000
 PYTHON ?= python3

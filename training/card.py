@@ -37,8 +37,8 @@ service can be tried and tested end to end without downloading gigabytes. It is 
 
 ## Limits
 
-Only what the scenes show; shapes are simple, and fine structures such as windows and tree tops are soft. A prompt that
-names the sun or the moon can get several in a wide panorama, one in each view. Not for anything but trying the service.
+Only what the scenes show; shapes are simple, and fine structures such as windows and tree tops are soft. The sun or
+the moon is seldom painted, even where a prompt names it. Not for anything but trying the service.
 """
 
 
