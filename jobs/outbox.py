@@ -84,7 +84,9 @@ class Outbox:
         async with self._redis.pipeline(transaction=False) as pipe:
             await self._scripts["settle"](args=[call.job.id, call.turn, outcome, *told], client=pipe)
             observe(pipe, "webhook", "", seconds)
-            settled, *_ = await pipe.execute()
+            settled, *_ = await pipe.execute(raise_on_error=False)  # the figure has no leave to exceed Redis's memory
+        if isinstance(settled, Exception):
+            raise settled
         return bool(settled)
 
     async def status(self, job_id: str) -> CallStatus:

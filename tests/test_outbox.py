@@ -93,6 +93,17 @@ def test_a_call_that_failed_waits_for_its_time(jobs: Jobs) -> None:
     assert pending(jobs) == 1, "it was settled once"
 
 
+def test_a_call_is_settled_though_redis_is_out_of_memory(jobs: Jobs) -> None:
+    ended(jobs, SLOW)
+    (call,) = take(jobs)
+    jobs.redis.config_set("maxmemory", 1)
+    try:
+        assert settle(jobs, call, "delivered")
+    finally:
+        jobs.redis.config_set("maxmemory", 0)
+    assert pending(jobs) == 0
+
+
 def test_a_job_that_expires_takes_its_call_along(jobs: Jobs) -> None:
     job_id = ended(jobs, SLOW)
     jobs.worker().expire(job_id)
