@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from engine.errors import FieldError, ParamsError
 
@@ -114,6 +116,15 @@ class PanoramaParams:
         if not (checks["guidance_start"] or checks["guidance_end"]) and self.guidance_start > self.guidance_end:
             checks["guidance_end"] = f"must be at least guidance_start, {self.guidance_start:g}"
         _raise_for(checks)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """From a job's input or a recipe, which hold more than what a painting needs.
+
+        Raises:
+            ParamsError
+        """
+        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
     def check_fits(self, geometry: Geometry) -> None:
         """Check the sizes against a model's geometry.

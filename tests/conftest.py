@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from tests.desk import Desk, running_desk
+from tests.light import light_stack, witness_of
 from tests.processes import RedisServer, Stack, running_stack
 from tests.promise import Jobs
+from tests.witness import Witness
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +63,26 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """The API alone, with a test in the place of the worker: for what no picture has to be painted for."""
     with running_desk(tmp_path_factory.mktemp("desk")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Redis and the API, short limits; each test starts light workers of its own."""
+    with light_stack(tmp_path_factory.mktemp("light")) as running:
+        yield running
+
+
+@pytest.fixture
+def witness(light: Stack) -> Iterator[Witness]:
+    """Of jobs on `light`; the test's workers are gone afterwards."""
+    with witness_of(light) as watching:
+        yield watching
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """Is there once the fault has struck."""
+    return tmp_path / "struck"
 
 
 @pytest.fixture

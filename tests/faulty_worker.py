@@ -17,12 +17,14 @@ from typing import Any
 
 import worker.main
 from jobs.claims import JobClaims
-from jobs.store import ImageStore
+from jobs.store import ImageStore, StoredImage
 from panoramas.cli import main as panoramas
 from worker.child import ModelProcess
 
 # Environment: where to strike, with which signals, the file that tells it was done, the model process, a wrong clock.
 POINT, SIGNALS, MARKER, MODEL, CLOCK = "FAULT_POINT", "FAULT_SIGNALS", "FAULT_MARKER", "FAULT_MODEL", "FAULT_CLOCK"
+# And a file: while it is there, the store does not answer.
+HANGING_STORE = "FAULT_HANGING_STORE"
 POINTS = ("popped", "claimed", "step", "stored", "committed")
 
 
@@ -50,7 +52,20 @@ def _around(owner: type, name: str, *, before: bool, when: Callable[[dict[str, A
     setattr(owner, name, struck)
 
 
+def _hang_while(held: Path) -> None:
+    put = ImageStore.put
+
+    def slow_put(*args: Any) -> StoredImage:
+        while held.exists():
+            time.sleep(0.02)
+        return put(*args)
+
+    ImageStore.put = slow_put  # type: ignore[method-assign]
+
+
 def main() -> None:
+    if held := os.environ.get(HANGING_STORE):
+        _hang_while(Path(held))
     match os.environ.get(POINT):
         case "popped":
             _around(JobClaims, "claim", before=True)

@@ -94,31 +94,32 @@ def traced_job(traced: Stack, collector: Collector) -> dict[str, Any]:
         return seen if seen["state"] == "succeeded" else None
 
     done = eventually(ended, 60, "painted")
-    eventually(lambda: collector.named("attempt"), 30, "the last span has arrived")
+    eventually(lambda: collector.named("attempt") and collector.named("finish"), 30, "the last span has arrived")
     return done
 
 
 def test_a_trace_leads_from_the_request_into_the_phases_of_the_worker(
     traced_job: dict[str, Any], collector: Collector
 ) -> None:
-    submit, attempt = collector.named("POST /panoramas"), collector.named("attempt")
-    assert submit
-    assert attempt
-    assert (submit["trace"], submit["parent"], submit["service"]) == (TRACE, CLIENT, "panoramas-api")
+    names = ("POST /panoramas", "attempt", "finish", "queued", "encode", "denoise", "decode", "png", "store")
+    spans = [span for name in names if (span := collector.named(name))]
+    assert [span["name"] for span in spans] == list(names)
+    assert {span["trace"] for span in spans} == {TRACE}
+    submit, attempt, finish, queued, *phases = spans
+    assert (submit["parent"], submit["service"]) == (CLIENT, "panoramas-api")
     assert submit["attributes"]["panoramas.job_id"].string_value == traced_job["id"]
     assert submit["attributes"]["http.response.status_code"].int_value == 202
-    assert (attempt["trace"], attempt["parent"], attempt["service"]) == (TRACE, submit["id"], "panoramas-worker")
-    assert attempt["attributes"]["panoramas.outcome"].string_value == "succeeded"
+    assert (attempt["parent"], attempt["service"]) == (submit["id"], "panoramas-worker")
+    assert attempt["attributes"]["panoramas.outcome"].string_value == "painted"
     assert attempt["events"].count("step") >= 1
-    queued = collector.named("queued")
-    assert queued
-    assert (queued["trace"], queued["parent"]) == (TRACE, submit["id"])
-    phases = [collector.named(name) for name in ("encode", "denoise", "decode", "png", "store")]
+    assert finish["parent"] == attempt["id"], "which ends earlier: the next job begins"
+    assert finish["attributes"]["panoramas.outcome"].string_value == "succeeded"
+    assert queued["parent"] == submit["id"]
     for phase in phases:
-        assert phase
-        assert (phase["trace"], phase["parent"]) == (TRACE, attempt["id"])
-        assert attempt["from"] <= phase["from"] <= phase["to"] <= attempt["to"]
-    starts = [phase["from"] for phase in phases if phase]
+        around = finish if phase["name"] in ("png", "store") else attempt
+        assert phase["parent"] == around["id"]
+        assert around["from"] <= phase["from"] <= phase["to"] <= around["to"]
+    starts = [phase["from"] for phase in phases]
     assert starts == sorted(starts), "one after the other"
 
 
@@ -133,7 +134,7 @@ def test_every_line_of_a_json_log_is_json_and_says_which_job(traced: Stack, trac
     lines = [json.loads(line) for line in traced.log().splitlines() if line]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     about = [line for line in lines if line.get("job_id") == traced_job["id"]]
-    assert {line["logger"] for line in about} >= {"service.routes.panoramas", "worker.attempt"}
+    assert {line["logger"] for line in about} >= {"service.routes.panoramas", "worker.attempt", "worker.finishing"}
     assert {line["trace_id"] for line in about if line["logger"] != "worker.model_process"} == {TRACE}
 
 

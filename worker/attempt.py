@@ -1,20 +1,19 @@
-"""One attempt at one job: from the claim to the commit, whatever happens in between."""
+"""One attempt at one job: from the claim until its picture is painted, whatever happens in between."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from jobs import logs, tracing
 from jobs.claims import Fault, JobClaims
-from jobs.record import JobRecord, State
-from jobs.store import ImageStore, StoredImage, StoreError
+from jobs.record import JobRecord
 from worker.child import ChildDied, ModelProcess
+from worker.endings import Endings, Limits, fault
+from worker.finishing import Finisher
 from worker.pulse import Pulse, Watch
 from worker.spans import attempt_span, phase_spans
 from worker.stopping import Stopping
@@ -23,45 +22,6 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25
 
-_TITLES = {
-    "cannot-be-painted": "The request cannot be painted by this model",
-    "model-unavailable": "The model cannot be loaded",
-    "bad-picture": "The model did not produce a picture",
-    "engine-error": "The picture could not be painted",
-    "out-of-memory": "The picture does not fit into the device's memory",
-    "internal-error": "The worker met an unexpected error",
-    "model-process-died": "The model process died",
-    "device-error": "The device failed",
-    "load-timeout": "The model did not load in time",
-    "step-timeout": "The model process stopped making progress",
-    "job-timeout": "The job took longer than the server allows",
-    "store-failed": "The picture could not be stored",
-    "worker-stopped": "The worker was stopped",
-}
-
-
-def fault(reason: str, detail: str) -> Fault:
-    """The problem that a job's `error` shows."""
-    return Fault(f"urn:panoramas:problem:{reason}", _TITLES[reason], 500, detail)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds: for loading a model, without a sign from the model process, for painting a job, for tries to store a
-    picture, for a step of a worker whose grace is over, and between tries to reach Redis or the store."""
-
-    load_timeout: float
-    step_timeout: float
-    job_timeout: float
-    store_timeout: float
-    stop_seconds: float = 5.0
-    retry_seconds: float = 1.0
-
-    @property
-    def longest(self) -> float:
-        """Seconds after which an attempt must be over, were Redis there all the time."""
-        return self.job_timeout + self.store_timeout + 120
-
 
 class Attempts:
     """Runs claimed jobs in a model process. `stopping` says when this worker must let go of its job."""
@@ -69,21 +29,23 @@ class Attempts:
     def __init__(
         self,
         claims: JobClaims,
-        store: ImageStore,
         child: ModelProcess,
         pulse: Pulse,
+        finisher: Finisher,
+        endings: Endings,
         limits: Limits,
         stopping: Stopping,
     ) -> None:
         self._claims = claims
-        self._store = store
         self._child = child
         self._pulse = pulse
+        self._finisher = finisher
+        self._endings = endings
         self._limits = limits
         self._stopping = stopping
 
     def run(self, job_id: str) -> None:
-        """Claim and paint; returns when the job is committed, put back, or somebody else's.
+        """Claim and paint; returns when the picture is with the finisher, or the job has ended without one.
 
         Raises:
             RedisError: when the claim itself failed; then nothing was begun.
@@ -92,6 +54,9 @@ class Attempts:
         if record is None:
             log.info("job %s: no longer there to be claimed", job_id)
             return
+        if self._pulse.watches(record):
+            log.warning("job %s: is being finished here", job_id)  # an attempt that is not over is not begun again
+            return
         with logs.about(job_id), attempt_span(record):
             self._run(record)
 
@@ -99,21 +64,29 @@ class Attempts:
         job_id = record.id
         log.info("job %s: attempt %d", job_id, record.attempt)
         watch = self._pulse.watch(record)
+        handed_over = False
         try:
-            self._paint(record, watch)
+            if done := self._paint(record, watch):
+                phase_spans(done["timings"])
+                tracing.note(panoramas__outcome="painted")
+                handed_over = self._finisher.take(record, watch, done)
+                if not handed_over:
+                    self._endings.let_go(record, watch)
         except ChildDied as error:
             self._child.kill()
-            self._put_back(record, fault("model-process-died", error.reason))
+            self._endings.put_back(record, fault("model-process-died", error.reason))
         except RedisError:
             raise
         except Exception as error:
             log.exception("job %s: an attempt failed", job_id)
             self._child.kill()
-            self._put_back(record, fault("internal-error", f"{type(error).__name__} in the worker"))
+            self._endings.put_back(record, fault("internal-error", f"{type(error).__name__} in the worker"))
         finally:
-            self._pulse.unwatch()
+            if not handed_over:
+                self._pulse.unwatch(watch)
 
-    def _paint(self, record: JobRecord, watch: Watch) -> None:
+    def _paint(self, record: JobRecord, watch: Watch) -> dict[str, Any] | None:
+        """The model process's `done`, or None when the job has ended otherwise."""
         limits, stopping = self._limits, self._stopping
         self._child.ensure_started()
         self._child.send("paint", input=record.input, job=record.id)
@@ -126,23 +99,25 @@ class Attempts:
             if message is not None:
                 heard = now
                 loading = message.get("phase") == "loading"
+                if message["kind"] == "done":
+                    return message
                 if self._take(record, watch, message):
-                    return
+                    return None
             if silence := self._broken_silence(now - heard, loading=loading):
                 self._child.kill()
-                self._put_back(record, silence)
-                return
+                self._endings.put_back(record, silence)
+                return None
             if now - begun > limits.job_timeout:
                 self._child.kill()
-                self._fail(record, fault("job-timeout", f"not done within {limits.job_timeout:g} s"))
-                return
+                self._endings.fail(record, fault("job-timeout", f"not done within {limits.job_timeout:g} s"))
+                return None
             if told is None and (watch.canceled.is_set() or watch.lost.is_set() or stopping.over()):
                 self._child.send("stop")
                 told = now
             if stopping.hurried or (told is not None and stopping.over() and now - told > limits.stop_seconds):
                 self._child.kill()  # a step that takes longer than a leaving worker may wait
-                self._let_go(record, watch)
-                return
+                self._endings.let_go(record, watch)
+                return None
 
     def _broken_silence(self, seconds: float, *, loading: bool) -> Fault | None:
         """The fault of a model process that has said nothing for longer than it may, or None."""
@@ -164,16 +139,14 @@ class Attempts:
             case "preview":
                 self._show(record, message["step"], message["image"])
                 return False
-            case "done":
-                self._commit(record, watch, message)
             case "interrupted":
-                self._let_go(record, watch)
+                self._endings.let_go(record, watch)
             case "failed" if message["final"]:
-                self._fail(record, fault(message["reason"], message["detail"]))
+                self._endings.fail(record, fault(message["reason"], message["detail"]))
             case "failed":
                 # The device may be in a state that no later job survives: a new process costs less than finding out.
                 self._child.kill()
-                self._put_back(record, fault(message["reason"], message["detail"]))
+                self._endings.put_back(record, fault(message["reason"], message["detail"]))
             case _:
                 return False  # `ready` of a process that was started for this job
         return True
@@ -192,88 +165,3 @@ class Attempts:
             self._claims.preview(record.id, record.token, step, image)
         except RedisError as error:
             log.warning("job %s: preview not shown: %s", record.id, error)  # nobody misses it
-
-    def _commit(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> None:
-        phase_spans(done["timings"])
-        start = time.perf_counter()
-        with tracing.span("store"):
-            image = self._keep(record, watch, done["image"])
-        if image is None:
-            return
-        timings = {**done["timings"], "store": round(time.perf_counter() - start, 4)}
-        result = {**asdict(image), "width": done["width"], "height": done["height"]}
-        entered = self._until_redis_answers(
-            lambda: self._claims.finish(
-                record.id,
-                record.token,
-                State.SUCCEEDED,
-                result=result,
-                timings=timings,
-                notices=done["notices"],
-                revision=done["revision"],
-                phase="done",
-            )
-        )
-        tracing.note(panoramas__outcome=str(entered or "late"))
-        log.info("job %s: %s", record.id, entered or "a late attempt; its picture is dropped")
-        if entered != State.SUCCEEDED:
-            try:
-                self._store.delete(image.key)
-            except StoreError as error:
-                log.warning("job %s: %s; left to the sweep", record.id, error)
-
-    def _keep(self, record: JobRecord, watch: Watch, png: bytes) -> StoredImage | None:
-        """Write the picture, again for a while where that fails: it is painted, and painting it again costs more.
-
-        None when the job was let go instead.
-        """
-        give_up = time.monotonic() + self._limits.store_timeout
-        while True:
-            try:
-                return self._store.put(record.id, record.token, png)
-            except StoreError as error:
-                log.warning("job %s: %s", record.id, error)
-                if watch.canceled.is_set() or watch.lost.is_set() or self._stopping.over():
-                    self._let_go(record, watch)
-                    return None
-                if time.monotonic() > give_up:
-                    self._put_back(record, fault("store-failed", str(error)))
-                    return None
-            time.sleep(self._limits.retry_seconds)
-
-    def _let_go(self, record: JobRecord, watch: Watch) -> None:
-        """The model process stopped as told: canceled, or put back by a worker that leaves, or no longer ours."""
-        if watch.lost.is_set():
-            log.warning("job %s: taken over by another worker", record.id)
-        elif watch.canceled.is_set():
-            self._until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.CANCELED))
-        else:
-            self._put_back(record, fault("worker-stopped", "the worker was told to stop"), give_back=True)
-
-    def _fail(self, record: JobRecord, why: Fault) -> None:
-        tracing.fail(why.detail)
-        log.error("job %s: failed: %s", record.id, why.detail)
-        self._until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.FAILED, error=asdict(why)))
-
-    def _put_back(self, record: JobRecord, why: Fault, *, give_back: bool = False) -> None:
-        if not give_back:
-            why = replace(why, detail=f"attempt {record.attempt} of {self._claims.terms.max_attempts}: {why.detail}")
-        entered = self._until_redis_answers(
-            lambda: self._claims.release(record.id, record.token, fault=why, give_back=give_back)
-        )
-        tracing.fail(why.detail)
-        log.warning("job %s: %s (%s)", record.id, entered or "no longer ours", why.detail)
-
-    def _until_redis_answers(self, write: Callable[[], State | None]) -> State | None:
-        """Retry a commit for as long as Redis is away: the work is done, and nobody else can do it cheaper.
-
-        Only a worker whose grace is over gives up; the lease then expires and the job is painted again.
-        """
-        while True:
-            try:
-                return write()
-            except RedisError as error:
-                if self._stopping.over():
-                    raise
-                log.warning("Redis does not answer: %s; trying again", error)
-                time.sleep(self._limits.retry_seconds)

@@ -17,8 +17,10 @@ from redis.retry import Retry
 from jobs.claims import JobClaims, living_workers
 from jobs.settings import Settings
 from jobs.store import ImageStore
-from worker.attempt import Attempts, Limits
+from worker.attempt import Attempts
 from worker.child import ChildDied, ModelProcess
+from worker.endings import Endings, Limits
+from worker.finishing import Finisher
 from worker.meter import Meter
 from worker.pulse import Pulse
 from worker.rq_worker import PanoramaWorker
@@ -44,7 +46,8 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     stopping.install()
     claims = JobClaims(_client(redis_url), name, settings.terms)
     store = ImageStore(settings.image_url)
-    child = ModelProcess(hear=Meter(_client(redis_url), name).hear)
+    meter = Meter(_client(redis_url), name)
+    child = ModelProcess(hear=meter.hear)
     limits = Limits(
         load_timeout=settings.load_timeout,
         step_timeout=settings.step_timeout,
@@ -52,7 +55,9 @@ def run_worker(settings: Settings, redis_url: str) -> int:
         store_timeout=settings.store_timeout,
     )
     pulse = Pulse(claims, longest=limits.longest)
-    attempts = Attempts(claims, store, child, pulse, limits, stopping)
+    endings = Endings(claims, limits, stopping)
+    finisher = Finisher(claims, store, pulse, endings, limits, stopping, meter.measured)
+    attempts = Attempts(claims, child, pulse, finisher, endings, limits, stopping)
     child.ensure_started()
     pulse.start()
     Sweeper(JobClaims(_client(redis_url), name, settings.terms), store).start()
@@ -61,9 +66,17 @@ def run_worker(settings: Settings, redis_url: str) -> int:
             _work(Redis.from_url(redis_url, socket_connect_timeout=2), attempts, child, stopping, settings.load_timeout)
     finally:
         child.kill()
+        _close(finisher)
         pulse.stop()
         log.info("worker %s has stopped", name)
     return 0
+
+
+def _close(finisher: Finisher) -> None:
+    try:
+        finisher.close()
+    except RedisError as error:
+        log.warning("Redis does not answer: %s; a lease is left to expire", error)
 
 
 def _client(redis_url: str) -> Redis:

@@ -1,6 +1,6 @@
 """What the worker and its model process say to each other: JSON over a pipe.
 
-Behind `done` and `preview` follows a picture as plain bytes.
+Behind `done` follow the pixels, height x width x 3 bytes; behind `preview` a small encoded picture.
 
 To the model process: `paint` (one job), `stop` (end the running job at the next step). EOF means: exit.
 From it: `ready`, then for a job `phase`, `step`, `preview` ... and one of `done`, `interrupted`, `failed`; `loaded` for

@@ -36,6 +36,13 @@ class Meter:
         except RedisError as error:
             log.debug("not counted: %s", error)
 
+    def measured(self, timings: dict[str, float]) -> None:
+        """Count the seconds of phases outside the model process. Never fails."""
+        try:
+            self._count(timings)
+        except RedisError as error:
+            log.debug("not counted: %s", error)
+
     def _count(self, timings: dict[str, float], load: tuple[str, float] | None = None) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             if load:

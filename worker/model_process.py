@@ -9,8 +9,7 @@ import logging
 import os
 import signal
 import sys
-import time
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +20,6 @@ from engine.errors import BadPicture, EngineError, Interrupted, ModelError, Para
 from engine.model import StableDiffusion
 from engine.paint import paint
 from engine.params import PanoramaParams
-from engine.picture import encode_png
 from jobs import logs
 from jobs.settings import Settings
 from worker.messages import receive, send
@@ -78,7 +76,7 @@ class Painter:
     def serve(self, job_input: dict[str, Any]) -> None:
         """Paint one job and say how it ended. Only a broken pipe leaves this function as an exception."""
         try:
-            png, summary = self._paint(job_input)
+            pixels, summary = self._paint(job_input)
         except Interrupted:
             send(self._connection, "interrupted")
         except EngineError as error:
@@ -95,9 +93,9 @@ class Painter:
             self._tell_failed("internal-error", f"{type(error).__name__} in the model")
         else:
             send(self._connection, "done", **summary)
-            self._connection.send_bytes(png)
+            self._connection.send_bytes(pixels)
 
-    def _paint(self, job_input: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    def _paint(self, job_input: dict[str, Any]) -> tuple[memoryview, dict[str, Any]]:
         name = job_input["model"]
         if not self._models.is_warm(name):
             send(self._connection, "phase", phase="loading")
@@ -106,8 +104,7 @@ class Painter:
             self._tell_loaded(name, model, load_seconds)
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
-        known = {field.name for field in fields(PanoramaParams)}
-        params = PanoramaParams(**{key: value for key, value in job_input.items() if key in known})
+        params = PanoramaParams.of(job_input)
         batches = self._models.batches(name, params)
         preview_of = self._previews.of(model)
         send(self._connection, "phase", phase="denoising")
@@ -123,10 +120,8 @@ class Painter:
                 send(self._connection, "phase", phase="decoding")
 
         panorama = paint(model, params, batches=batches, on_step=on_step)
-        start = time.perf_counter()
-        png = encode_png(panorama.pixels, params, model=name, revision=model.revision)
-        return png, {
-            "timings": {"load": load_seconds, **panorama.timings, "png": round(time.perf_counter() - start, 4)},
+        return panorama.pixels.data.cast("B"), {
+            "timings": {"load": load_seconds, **panorama.timings},
             "notices": [asdict(notice) for notice in panorama.notices],
             "revision": model.revision,
             "memory": _memory(model),

@@ -1,4 +1,4 @@
-"""The worker's heartbeat: a thread that renews the lease whatever the model process is doing.
+"""The worker's heartbeat: a thread that renews its leases whatever the model process is doing.
 
 It also reconciles, so that any living worker puts back what a dead one left.
 """
@@ -19,9 +19,9 @@ from jobs.record import JobRecord
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watch:
-    """What the pulse learns of the running attempt; read by the thread that drives it."""
+    """What the pulse learns of an attempt that is not over; read by the thread that drives it."""
 
     record: JobRecord
     begun: float = field(default_factory=time.monotonic)
@@ -50,17 +50,25 @@ class Pulse(threading.Thread):
         self._interval = min(1.0, claims.terms.lease_seconds / 5)
         self._beaten_at = time.monotonic()
         self._unbroken_since: float | None = None
-        self._watch: Watch | None = None
+        self._watches: frozenset[Watch] = frozenset()
+        self._watches_lock = threading.Lock()
         self._stop_event = threading.Event()
 
     def watch(self, record: JobRecord) -> Watch:
         """Renew this attempt's lease from now on."""
-        self._watch = Watch(record)
-        return self._watch
+        watch = Watch(record)
+        with self._watches_lock:
+            self._watches |= {watch}
+        return watch
 
-    def unwatch(self) -> None:
+    def unwatch(self, watch: Watch) -> None:
         """The attempt is over."""
-        self._watch = None
+        with self._watches_lock:
+            self._watches -= {watch}
+
+    def watches(self, record: JobRecord) -> bool:
+        """Whether this very attempt is not over."""
+        return any((watch.record.id, watch.record.token) == (record.id, record.token) for watch in self._watches)
 
     def stop(self) -> None:
         """End the thread after its present beat."""
@@ -82,12 +90,15 @@ class Pulse(threading.Thread):
                 return
 
     def _beat(self) -> None:
-        watch = self._watch
-        if watch and time.monotonic() - watch.begun > self._longest:
-            log.error("job %s: not over after %.0f s; its lease is left to expire", watch.record.id, self._longest)
+        hangs = False
+        for watch in self._watches:
+            if time.monotonic() - watch.begun > self._longest:
+                log.error("job %s: not over after %.0f s; its lease is left to expire", watch.record.id, self._longest)
+                hangs = True
+            else:
+                watch.note(self._claims.renew(watch.record.id, watch.record.token))
+        if hangs:
             return
-        if watch:
-            watch.note(self._claims.renew(watch.record.id, watch.record.token))
         self._claims.beat()
         now = time.monotonic()
         lease = self._claims.terms.lease_seconds

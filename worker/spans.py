@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from jobs import tracing
 from jobs.record import JobRecord
 
-_ORDER = ("load", "encode", "denoise", "decode", "png")
+_ORDER = ("load", "encode", "denoise", "decode")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 local id, key = ARGV[2], JOB .. ARGV[2]
 local held = redis.call('HMGET', key, 'state', 'worker')
 if held[1] == 'running' and held[2] == ARGV[3] then
-  -- The client's own repetition of a claim whose answer was lost: a worker has one job at a time.
+  -- The client's own repetition of a claim whose answer was lost: a worker knows which jobs it is at.
   redis.call('ZADD', RUNNING, now() + tonumber(ARGV[4]), id)
   return redis.call('HGETALL', key)
 end
