@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.record import JobRecord
-from tests.processes import running_stack
+from tests.processes import RedisServer, running_stack
 from tests.witness import Witness
 from worker.pulse import Watch
 
@@ -68,7 +68,8 @@ def tiny(folder: Path) -> str:
 def moments(folder: Path, models: str, jobs: int, body: dict[str, Any], in_line: str) -> list[tuple[float, float]]:
     """(painting begun, pixels on the host) of each job, seconds; all were queued before the first began."""
     told = folder / "moments"
-    with running_stack(folder, models, workers=0, **{MOMENTS: str(told), IN_LINE: in_line}) as stack:
+    redis = RedisServer(folder / "redis", appendfsync="everysec")  # as `panoramas up` starts it
+    with running_stack(folder, models, workers=0, redis=redis, **{MOMENTS: str(told), IN_LINE: in_line}) as stack:
         witness = Witness(stack)
         queued = [witness.submit(seed=seed, **body) for seed in range(jobs)]
         stack.start_worker("benchmarks.idle")

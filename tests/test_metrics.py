@@ -60,8 +60,8 @@ def test_what_workers_measure_adds_up(own: Desk) -> None:
     own.redis.zadd(keys.WORKERS, {"one": own.claims.now()})
     for meter in meters:
         meter.hear({"kind": "loaded", "model": "tiny", "seconds": 3.0, "memory": None})
-        meter.hear({"kind": "step", "step": 1, "total_steps": 50})
-        meter.hear({"kind": "done", "timings": {"load": 0.0, "denoise": 10.0, "decode": 0.3}, "memory": gpu})
+        timings = {"load": 0.0, "denoise": 10.0, "decode": 0.3}
+        meter.hear({"kind": "finished", "timings": timings, "total_steps": 50, "memory": gpu})
     url = own.stack.url
     assert value(url, "panoramas_step_seconds_count") == 2
     assert value(url, "panoramas_step_seconds_sum") == pytest.approx(0.4)
@@ -72,7 +72,7 @@ def test_what_workers_measure_adds_up(own: Desk) -> None:
     assert value(url, "panoramas_workers") == 1
     assert value(url, "panoramas_gpu_memory_bytes", worker="one", device="H100", kind="peak") == 3
     assert value(url, "panoramas_gpu_memory_bytes", worker="two", device="H100", kind="peak") is None, "it is gone"
-    meters[0].hear({"kind": "done", "timings": {}, "memory": gpu})
+    meters[0].hear({"kind": "finished", "timings": {}, "memory": gpu})
     assert own.redis.hkeys(keys.MEMORY) == ["one"]
 
 

@@ -35,7 +35,7 @@ class Finisher:
     No second picture waits in here: whoever brings one is kept until the one before is done. That bounds the memory,
     and a store or a Redis that is away stops the worker from painting ever more that cannot be kept.
 
-    `measured` is told the seconds of each phase, and never fails.
+    `hear` is told of each picture that is finished, and never fails.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Finisher:
         endings: Endings,
         limits: Limits,
         stopping: Stopping,
-        measured: Callable[[dict[str, float]], None],
+        hear: Callable[[dict[str, Any]], None],
     ) -> None:
         self._claims = claims
         self._store = store
@@ -54,7 +54,7 @@ class Finisher:
         self._endings = endings
         self._limits = limits
         self._stopping = stopping
-        self._measured = measured
+        self._hear = hear
         self._thread: threading.Thread | None = None
         self._held: tuple[JobRecord, Watch] | None = None
 
@@ -118,7 +118,7 @@ class Finisher:
             log.warning("job %s: its lease is left to expire: %s", record.id, gone)
 
     def _commit(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> None:
-        timings: dict[str, float] = {}
+        timings: dict[str, float] = {**done["timings"]}
         with _phase("png", timings):
             pixels = np.frombuffer(done["image"], np.uint8).reshape(done["height"], done["width"], 3)
             params = PanoramaParams.of(record.input)
@@ -134,13 +134,13 @@ class Finisher:
                 record.token,
                 State.SUCCEEDED,
                 result=result,
-                timings={**done["timings"], **timings},
+                timings=timings,
                 notices=done["notices"],
                 revision=done["revision"],
                 phase="done",
             )
         )
-        self._measured(timings)
+        self._hear({**done, "kind": "finished", "timings": timings})
         tracing.note(panoramas__outcome=str(entered or "late"))
         log.info("job %s: %s", record.id, entered or "a late attempt; its picture is dropped")
         if entered != State.SUCCEEDED:

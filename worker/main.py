@@ -56,7 +56,7 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     )
     pulse = Pulse(claims, longest=limits.longest)
     endings = Endings(claims, limits, stopping)
-    finisher = Finisher(claims, store, pulse, endings, limits, stopping, meter.measured)
+    finisher = Finisher(claims, store, pulse, endings, limits, stopping, meter.hear)
     attempts = Attempts(claims, child, pulse, finisher, endings, limits, stopping)
     child.ensure_started()
     pulse.start()

@@ -14,44 +14,36 @@ log = logging.getLogger(__name__)
 
 
 class Meter:
-    """Hears every message of one worker's model process."""
+    """Hears what one worker's model process says, and of each picture that is `finished`. Thread-safe."""
 
     def __init__(self, redis: Redis, worker: str) -> None:
         self._redis = redis
         self._worker = worker
-        self._steps = 0
 
     def hear(self, message: dict[str, Any]) -> None:
         """Count what a message tells. Never fails."""
         try:
             match message["kind"]:
-                case "step":
-                    self._steps = message["total_steps"]
                 case "loaded":
                     self._count({}, load=(message["model"], message["seconds"]))
                     self._tell(message.get("memory"))
-                case "done":
-                    self._count(message["timings"])
+                case "finished":  # and not at `done`: the model process would wait for Redis
+                    self._count(message["timings"], steps=message.get("total_steps"))
                     self._tell(message.get("memory"))
         except RedisError as error:
             log.debug("not counted: %s", error)
 
-    def measured(self, timings: dict[str, float]) -> None:
-        """Count the seconds of phases outside the model process. Never fails."""
-        try:
-            self._count(timings)
-        except RedisError as error:
-            log.debug("not counted: %s", error)
-
-    def _count(self, timings: dict[str, float], load: tuple[str, float] | None = None) -> None:
+    def _count(
+        self, timings: dict[str, float], *, steps: int | None = None, load: tuple[str, float] | None = None
+    ) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             if load:
                 observe(pipe, "load", *load)
             for phase, seconds in timings.items():
                 if phase != "load":  # counted when it happened
                     observe(pipe, "phase", phase, seconds)
-            if self._steps and "denoise" in timings:
-                observe(pipe, "step", "", timings["denoise"] / self._steps)
+            if steps and "denoise" in timings:
+                observe(pipe, "step", "", timings["denoise"] / steps)
             pipe.execute()
 
     def _tell(self, memory: dict[str, Any] | None) -> None:

@@ -108,8 +108,11 @@ class Painter:
         batches = self._models.batches(name, params)
         preview_of = self._previews.of(model)
         send(self._connection, "phase", phase="denoising")
+        made = 0
 
         def on_step(step: int, total: int, latents: torch.Tensor) -> None:
+            nonlocal made
+            made = step
             send(self._connection, "step", step=step, total_steps=total)
             if step < total and (picture := preview_of(latents)):
                 send(self._connection, "preview", step=step)
@@ -122,6 +125,7 @@ class Painter:
         panorama = paint(model, params, batches=batches, on_step=on_step)
         return panorama.pixels.data.cast("B"), {
             "timings": {"load": load_seconds, **panorama.timings},
+            "total_steps": made,
             "notices": [asdict(notice) for notice in panorama.notices],
             "revision": model.revision,
             "memory": _memory(model),

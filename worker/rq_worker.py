@@ -7,6 +7,7 @@ retries and timeouts are not used: the record in `jobs` is the truth.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -21,6 +22,8 @@ from rq.worker.base import BaseWorker
 from rq.worker_registration import clean_worker_registry
 
 from jobs.keys import QUEUE
+
+HEARTBEAT_SECONDS = 10.0
 
 
 def paint_job() -> None:
@@ -48,6 +51,7 @@ class PanoramaWorker(BaseWorker):
         super().__init__([QUEUE], name=name, connection=connection, serializer=JSONSerializer)
         self._run = run
         self._before_pop = before_pop
+        self._beaten_at = -HEARTBEAT_SECONDS
 
     def register_birth(self) -> None:
         """Signs on, and signs off those who could not: RQ does that with the maintenance that is left out here."""
@@ -57,7 +61,13 @@ class PanoramaWorker(BaseWorker):
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ's tools read this, and nothing here depends on it: Redis being away keeps no worker from being told to
         stop, and strands no job that was popped just before.
+
+        Once in a while is enough (RQ forgets a worker after eight minutes): RQ's loop asks for it three times between
+        two jobs, nine calls for which the model would wait.
         """
+        if time.monotonic() - self._beaten_at < HEARTBEAT_SECONDS:
+            return
+        self._beaten_at = time.monotonic()
         with contextlib.suppress(ConnectionError, TimeoutError):
             super().heartbeat(timeout, pipeline)
 
