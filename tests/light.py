@@ -32,7 +32,7 @@ def light_stack(folder: Path) -> Iterator[Stack]:
 
 @contextmanager
 def witness_of(light: Stack) -> Iterator[Witness]:
-    """A witness of one test; its workers and jobs are gone afterwards."""
+    """A witness of one test; its workers, their logs and its jobs are gone afterwards."""
     witness = Witness(light)
     yield witness
     witness.http.close()
@@ -40,6 +40,8 @@ def witness_of(light: Stack) -> Iterator[Witness]:
         process.kill()
         process.wait()
         light.processes.remove(process)
+    for log in light.folder.glob("worker-*.log"):
+        log.unlink()
     with light.redis.client() as redis:
         redis.flushall()
 
