@@ -97,7 +97,7 @@ def measure(model: StableDiffusion) -> Footprint:
         return model.predict(
             crops,
             where,
-            timestep=torch.zeros((), dtype=torch.int64, device=model.device),
+            timestep=torch.zeros((), device=model.device),
             conditioning=_blank(model),
             guidance=Guidance(2.0),
             canvas=(window, window),

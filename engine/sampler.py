@@ -59,7 +59,8 @@ def denoise(
     step_options = _step_options(scheduler, generator)
     total = len(scheduler.timesteps)
     # The scheduler reads its own from host memory and the UNet its own from the device's: neither waits for the other.
-    on_device = scheduler.timesteps.to(canvas.device)
+    # Some solvers count in integers and some not; the UNet sees one type, since a compiled one is compiled for each.
+    on_device = scheduler.timesteps.to(canvas.device, torch.float32)
     for step, timestep in enumerate(scheduler.timesteps):
         predict_views = functools.partial(predict, timestep=on_device[step], step=step, total=total)
         prediction = plan_of(step)(scheduler.scale_model_input(canvas, timestep), predict_views, batches)

@@ -47,7 +47,7 @@ def call_unet(model: StableDiffusion, views: int, *, guided: bool) -> torch.Tens
         predicted = model.predict(
             torch.zeros(views, model.latent_channels, window, window, device=model.device),
             [View(0, window, 0, window)] * views,
-            timestep=torch.full((), 500, device=model.device),
+            timestep=torch.full((), 500.0, device=model.device),
             conditioning=conditioning,
             guidance=Guidance(2.0 if guided else 1.0),
             canvas=(window, window),
