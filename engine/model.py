@@ -43,6 +43,11 @@ class StableDiffusion:
         modules = (*self.text.models, self.unet, self.vae)
         return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
 
+    def move(self, device: str | torch.device) -> None:
+        """Take the weights to `device`; the model paints on its own device alone."""
+        for module in (*self.text.models, self.unet, self.vae):
+            module.to(device)
+
     def encode(self, prompt: str, negative_prompt: str) -> Conditioning:
         """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice."""
         return self.text.encode(prompt, negative_prompt)

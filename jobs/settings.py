@@ -81,7 +81,10 @@ class Settings(BaseSettings):
         " needs more paints fewer views at a time, or fails at once",
     )
     model_memory_gb: float = Field(
-        8.0, gt=0, description="Weights kept warm at most, in GiB; beyond it the model used longest ago is dropped"
+        8.0,
+        gt=0,
+        description="Weights kept on the device at most, in GiB; beyond it the model used longest ago leaves it, from a"
+        " GPU into the host's memory",
     )
     max_width: int = Field(8192, ge=64, description="Widest canvas accepted, in pixels")
     max_height: int = Field(2048, ge=64, description="Highest canvas accepted, in pixels")

@@ -33,6 +33,21 @@ def test_beyond_the_limit_the_model_used_longest_ago_is_dropped(tiny_model: Path
     assert roomy.get("one")[1] == 0, "warm"
 
 
+def test_where_the_host_has_memory_of_its_own_a_dropped_model_is_kept_there(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WarmModels, "can_offload", True)
+    models = models_of(tiny_model, model_memory_gb=1e-6)
+    first, _ = models.get("one")
+    models.get("two")
+    assert not models.is_warm("one")
+    assert models.get("one")[0] is first, "not read again"
+    assert (models.is_warm("one"), models.is_warm("two")) == (True, False)
+    monkeypatch.setattr("worker.warm._HOST_RESERVE", 1 << 60)
+    models.get("two")
+    assert models.get("one")[0] is not first, "a host without room lets go as well"
+
+
 def test_a_job_that_needs_more_memory_than_it_may_take_is_refused_before_it_begins(tiny_model: Path) -> None:
     models = models_of(tiny_model, job_memory_gb=0.001)
     models.get("one")

@@ -1,4 +1,7 @@
-"""Models kept in memory between jobs, within a limit; the one used longest ago goes first."""
+"""Models kept in memory between jobs, within a limit; the one used longest ago goes first.
+
+From a GPU it goes to the host's memory, from where it is back sooner than from its files, while there is room.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ from jobs.settings import Settings
 # Of a canvas's pixel, more than any known model needs in fp32: where this much is free, nothing has to be foreseen.
 _SURELY_ENOUGH = 16 * 1024
 
+_HOST_RESERVE = 4 * 2**30  # of the host's memory, left to all else
+
 
 @dataclass(slots=True)
 class _Warm:
@@ -39,6 +44,7 @@ class WarmModels:
         self._device = settings.device or default_device()
         self._dtype = settings.dtype or default_dtype(self._device)
         self._models: OrderedDict[str, _Warm] = OrderedDict()
+        self._asleep: OrderedDict[str, _Warm] = OrderedDict()  # in the host's memory
 
     def is_warm(self, name: str) -> bool:
         return name in self._models
@@ -55,12 +61,17 @@ class WarmModels:
         if name not in self._catalog:
             raise ModelError(f"this worker's list of models has no {name!r}")
         start = time.perf_counter()
+        warm = self._asleep.pop(name, None)
+        self._models[name] = self._load(name) if warm is None else warm
+        self._shrink()
+        if warm is not None:
+            warm.model.move(self._device)  # only now is there room
+        return self._models[name].model, round(time.perf_counter() - start, 4)
+
+    def _load(self, name: str) -> _Warm:
         model = load_model(self._catalog[name], device=self._device, dtype=self._dtype)
         batches = MicroBatches(self._settings.view_batch_size, fixed_shapes=self._settings.compile)
-        model = warm_up(model, batches, compiled=self._settings.compile)
-        self._models[name] = _Warm(model, batches)
-        self._shrink()
-        return model, round(time.perf_counter() - start, 4)
+        return _Warm(warm_up(model, batches, compiled=self._settings.compile), batches)
 
     def batches(self, name: str, params: PanoramaParams) -> MicroBatches:
         """How many views of a warm model share a call for this job, so that it fits into the memory that is free.
@@ -77,10 +88,21 @@ class WarmModels:
             warm.footprint = measure(warm.model)
         return fit(warm.footprint, warm.model, params, warm.batches, free)
 
+    @property
+    def can_offload(self) -> bool:
+        """Whether the host's memory is another than the device's."""
+        return torch.device(self._device).type != "cpu"
+
     def _shrink(self) -> None:
         limit = self._settings.model_memory_gb * 2**30
         while len(self._models) > 1 and sum(warm.model.nbytes for warm in self._models.values()) > limit:
-            self._models.popitem(last=False)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            name, warm = self._models.popitem(last=False)
+            if self.can_offload:
+                warm.model.move("cpu")
+                self._asleep[name] = warm
+        room = free_bytes(torch.device("cpu"))
+        while self._asleep and room is not None and room < _HOST_RESERVE:
+            room += self._asleep.popitem(last=False)[1].model.nbytes
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
