@@ -43,10 +43,21 @@ def test_the_api_starts_quickly_and_stays_small(alone: Stack) -> None:
     assert psutil.Process(api.pid).memory_info().rss < 150 * 2**20
 
 
-def test_no_torch_reaches_the_api_or_the_jobs() -> None:
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (
+            "service.app, service.openapi, jobs.claims, jobs.store",
+            {"torch", "diffusers", "transformers", "numpy", "PIL"},
+        ),
+        ("worker.main", {"torch", "diffusers", "transformers", "PIL"}),  # it encodes pictures, which takes numpy
+    ],
+    ids=["the API", "the light worker"],
+)
+def test_no_torch_reaches_the_light_processes(modules: str, heavy: set[str]) -> None:
     code = (
-        "import sys, service.app, service.openapi, jobs.claims, jobs.store, worker.main\n"
-        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL'} & set(sys.modules)\n"
+        f"import sys, {modules}\n"
+        f"heavy = {heavy!r} & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
