@@ -35,6 +35,7 @@ def _strike() -> None:
     marker.touch()
     for name in os.environ[SIGNALS].split(","):
         os.kill(os.getpid(), signal.Signals[name])
+    time.sleep(0.1)  # another thread may take the signal, and this one would go on for a moment
 
 
 def _around(owner: type, name: str, *, before: bool, when: Callable[[dict[str, Any]], bool] = lambda _: True) -> None:
