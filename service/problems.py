@@ -103,19 +103,13 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
                 " Nothing was accepted; try again later.",
                 headers={"Retry-After": str(max(1, round(error.retry_after)))},
             )
-        case OutOfMemoryError():
+        case OutOfMemoryError() | StoreFull():
+            images = isinstance(error, StoreFull)
+            kind, what = ("image-store", "image store") if images else ("queue-storage", "queue's storage")
             return ProblemError(
                 507,
-                "queue-storage-full",
-                "The queue's storage is full",
-                "Nothing was accepted; try again later.",
-                headers={"Retry-After": "30"},
-            )
-        case StoreFull():
-            return ProblemError(
-                507,
-                "image-store-full",
-                "The image store is full",
+                f"{kind}-full",
+                f"The {what} is full",
                 "Nothing was accepted; try again later.",
                 headers={"Retry-After": "30"},
             )
