@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPanoramaPipeline
+from diffusers import StableDiffusionPanoramaPipeline
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.architectures import random_stable_diffusion
 from benchmarks.article import article_loop
+from benchmarks.peers import pipeline_of
 from engine.batching import MicroBatches
 from engine.catalog import BUILTIN
 from engine.loading import default_device, load_model
@@ -71,7 +72,7 @@ def contestants(
     found = []
     for dtype, model in models.items():
         found.append(Contestant(f"the article's loop, {dtype}", lambda m=model: _article(m, exact), 0, model))
-        pipeline = _pipeline(model)
+        pipeline = pipeline_of(StableDiffusionPanoramaPipeline, model)
         for size in (1, 8, 10_000):
             named = "all" if size == 10_000 else str(size)
             run = lambda p=pipeline, s=size: _diffusers(p, exact, s)  # noqa: E731
@@ -108,21 +109,6 @@ def _article(model: StableDiffusion, params: PanoramaParams) -> object:
     with torch.inference_mode():
         scaled = latents / model.vae.config.scaling_factor + (model.vae.config.shift_factor or 0.0)
         return to_pixels(model.vae.decode(scaled.to(model.dtype)).sample.float())
-
-
-def _pipeline(model: StableDiffusion) -> Any:
-    pipeline = StableDiffusionPanoramaPipeline(
-        vae=model.vae,
-        text_encoder=model.text.models[0],
-        tokenizer=model.text.tokenizers[0],
-        unet=model.unet,
-        scheduler=DDIMScheduler.from_config(model.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def _diffusers(pipeline: Any, params: PanoramaParams, view_batch_size: int) -> object:

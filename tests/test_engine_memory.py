@@ -96,6 +96,12 @@ def test_what_a_model_needs_is_foreseen(model: StableDiffusion) -> None:
     assert predicting.peak <= footprint.unet(6) <= 1.6 * max(predicting.peak, 1)
 
 
+def test_a_model_that_is_compiled_is_foreseen_as_it_was(tiny_model: Path, model: StableDiffusion) -> None:
+    compiled = load_model(find_model(str(tiny_model)), device="cpu")
+    compiled.unet.compile(dynamic=False)
+    assert measure(compiled) == measure(model)
+
+
 def test_a_job_that_will_not_fit_is_refused_or_painted_in_smaller_batches(model: StableDiffusion) -> None:
     footprint, batches = Footprint(unet_fixed=0, unet_sample=1e8, decode_fixed=0, decode_cell=1e5), MicroBatches(8)
     assert fit(footprint, model, PARAMS, batches, 4 << 30) is batches

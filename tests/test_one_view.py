@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
+from benchmarks.peers import pipeline_of
 from engine.batching import MicroBatches
 from engine.catalog import BUILTIN, find_model
 from engine.loading import load_model
@@ -31,18 +32,7 @@ def model(tiny_model: Path) -> StableDiffusion:
 
 @pytest.fixture(scope="module")
 def pipeline(model: StableDiffusion) -> StableDiffusionPipeline:
-    made = StableDiffusionPipeline(
-        vae=model.vae,
-        text_encoder=model.text.models[0],
-        tokenizer=model.text.tokenizers[0],
-        unet=model.unet,
-        scheduler=make_scheduler("ddim", model.scheduler_config, 1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
+    return pipeline_of(StableDiffusionPipeline, model)
 
 
 @pytest.fixture(scope="module")

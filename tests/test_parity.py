@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPanoramaPipeline
+from diffusers import StableDiffusionPanoramaPipeline
 
 from benchmarks.article import article_loop
+from benchmarks.peers import pipeline_of
 from engine.batching import MicroBatches
 from engine.catalog import find_model
 from engine.loading import load_model
@@ -34,18 +35,7 @@ def small_views(tiny_model: Path) -> StableDiffusion:
 
 @pytest.fixture(scope="module")
 def panorama_pipeline(model: StableDiffusion) -> StableDiffusionPanoramaPipeline:
-    pipeline = StableDiffusionPanoramaPipeline(
-        vae=model.vae,
-        text_encoder=model.text.models[0],
-        tokenizer=model.text.tokenizers[0],
-        unet=model.unet,
-        scheduler=DDIMScheduler.from_config(model.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return pipeline_of(StableDiffusionPanoramaPipeline, model)
 
 
 def params(**changes: Any) -> PanoramaParams:
