@@ -22,6 +22,10 @@ CMD ["panoramas", "api"]
 
 FROM base AS worker
 ARG TORCH_INDEX=
+# What compiles models on a GPU needs a C compiler.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 RUN make setup VENV=/opt/venv EXTRAS=worker TORCH_INDEX="$TORCH_INDEX"
 USER panoramas
 CMD ["panoramas", "worker"]

@@ -1,14 +1,21 @@
-"""Stable Diffusion 1.5 and 2.1 as architectures with random weights: enough to measure speed and memory with."""
+"""Stable Diffusion 1.5 and 2.1 as architectures with random weights: enough to measure speed and memory with.
+
+`python -m benchmarks.architectures 1.5 FOLDER` writes one as a model that a worker can load.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from benchmarks.peers import pipeline_of
+from engine.attention import share_attention
 from engine.catalog import BUILTIN, DEMO_FOLDER
+from engine.loading import default_device, default_dtype
 from engine.model import StableDiffusion
 from engine.params import Geometry
 from engine.text import TextEncoders
@@ -51,6 +58,7 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
         )
     for module in (text, unet, vae):
         module.requires_grad_(False).eval().to(dtype=kind, memory_format=torch.channels_last)
+    share_attention(unet)
     return StableDiffusion(
         spec=BUILTIN[name],
         revision="random",
@@ -62,3 +70,9 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
         device=torch.device(device),
         dtype=kind,
     )
+
+
+if __name__ == "__main__":
+    device = default_device()
+    painted = random_stable_diffusion(sys.argv[1], device, default_dtype(device))
+    pipeline_of(StableDiffusionPipeline, painted).save_pretrained(sys.argv[2])

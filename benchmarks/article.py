@@ -6,6 +6,8 @@ stepping every view, then values over counts. Nothing of this is imported by the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers import DDIMScheduler
 
@@ -24,7 +26,12 @@ def article_views(height: int, width: int, window: int = 64, stride: int = 8) ->
 
 
 @torch.inference_mode()
-def article_loop(model: StableDiffusion, params: PanoramaParams, conditioning: Conditioning) -> torch.Tensor:
+def article_loop(
+    model: StableDiffusion,
+    params: PanoramaParams,
+    conditioning: Conditioning,
+    on_step: Callable[[], None] = lambda: None,
+) -> torch.Tensor:
     """Final latents (1, C, H / f, W / f) of `params`, whose scheduler, weights and presets are not looked at."""
     factor, window = model.geometry.latent_factor, model.geometry.window
     height, width = params.height // factor, params.width // factor
@@ -45,4 +52,5 @@ def article_loop(model: StableDiffusion, params: PanoramaParams, conditioning: C
             value[:, :, h_start:h_end, w_start:w_end] += scheduler.step(guided, t, view)["prev_sample"]
             count[:, :, h_start:h_end, w_start:w_end] += 1
         latent = torch.where(count > 0, value / count, value)
+        on_step()
     return latent

@@ -1,250 +1,191 @@
 """`python -m benchmarks.engine`: the article's loop, diffusers' panorama pipeline and this engine, side by side.
 
-All paint the same request with the same weights, in turn, several rounds; the table has medians. Without a GPU the demo
-model is painted; with one, Stable Diffusion 1.5 and 2.1 as architectures with random weights, which serve for speed.
+All paint the same request with the same weights, in turn, several rounds; the table has medians. What is not ours has a
+process of its own, so that nothing we set for a process serves it. Without a GPU the demo model is painted; with one,
+Stable Diffusion 1.5 and 2.1 as architectures with random weights, which serve for speed.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from multiprocessing.connection import Connection
 
 import torch
-from diffusers import StableDiffusionPanoramaPipeline
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.architectures import random_stable_diffusion
-from benchmarks.article import article_loop
-from benchmarks.peers import pipeline_of
-from engine.batching import MicroBatches
+from benchmarks.contest import Contestant, Row, ours, peers, synchronise
+from engine import loading
 from engine.catalog import BUILTIN
-from engine.loading import default_device, load_model
-from engine.memory import LiveBytes
 from engine.model import StableDiffusion
 from engine.paint import paint, to_pixels
 from engine.params import PanoramaParams
 from engine.picture import encode_png
 from engine.presets import PRESETS
-from engine.warmup import call_unet, warm_up
+from engine.warmup import call_unet
 
 PROMPT = "mountains in the morning, a lake, clear sky"
-COMPILED = "this engine, exact, compiled"
 
 
-@dataclass
-class Contestant:
-    """One way to paint a request to pixels."""
-
-    name: str
-    run: Callable[[], object]
-    steps: int
-    model: StableDiffusion
-    seconds: list[float] = field(default_factory=list)
-    phases: list[dict[str, float]] = field(default_factory=list)
-
-    def measure(self) -> None:
-        _synchronise(self.model)
+def milliseconds(call: Callable[[], object], model: StableDiffusion, times: int = 9) -> float:
+    """Median, waited for, after two that are not counted."""
+    taken = []
+    for _ in range(times + 2):
+        synchronise(model)
         start = time.perf_counter()
-        painted = self.run()
-        _synchronise(self.model)
-        self.seconds.append(time.perf_counter() - start)
-        self.phases.append(getattr(painted, "timings", {}))
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def _synchronise(model: StableDiffusion) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-
-
-def contestants(
-    models: dict[str, StableDiffusion], exact: PanoramaParams, batches: MicroBatches, compiled: bool
-) -> list[Contestant]:
-    """`models` by dtype. The article's loop and diffusers run in each dtype as well, so that like meets like."""
-    found = []
-    for dtype, model in models.items():
-        found.append(Contestant(f"the article's loop, {dtype}", lambda m=model: _article(m, exact), 0, model))
-        pipeline = pipeline_of(StableDiffusionPanoramaPipeline, model)
-        for size in (1, 8, 10_000):
-            named = "all" if size == 10_000 else str(size)
-            run = lambda p=pipeline, s=size: _diffusers(p, exact, s)  # noqa: E731
-            found.append(Contestant(f"diffusers, view_batch_size {named}, {dtype}", run, 0, model))
-    for dtype, model in models.items():
-        run = lambda m=model: paint(m, exact, batches=batches)  # noqa: E731
-        found.append(Contestant(f"this engine, exact, {dtype}", run, 0, model))
-    best_dtype, best = list(models.items())[-1]
-    if compiled:
-        shapes = MicroBatches(batches.size, fixed_shapes=True)
-        twin = replace(best, unet=_copy(best))
-        ready = warm_up(twin, shapes, compiled=True)
-        run = lambda: paint(ready, exact, batches=shapes)  # noqa: E731
-        found.append(Contestant(f"{COMPILED}, {best_dtype}", run, 0, ready))
-    for name, preset in PRESETS.items():
-        if name != "reference":
-            params = replace(exact, **preset.values(best.geometry))
-            run = lambda p=params: paint(best, p, batches=batches)  # noqa: E731
-            found.append(Contestant(f"this engine, `{name}`, {best_dtype}", run, params.num_inference_steps, best))
-    for one in found:
-        one.steps = one.steps or exact.num_inference_steps
-    return found
-
-
-def _copy(model: StableDiffusion) -> Any:
-    """A UNet of its own, since compiling is in place."""
-    unet = type(model.unet).from_config(model.unet.config)
-    unet.load_state_dict(model.unet.state_dict())
-    return unet.to(model.device, model.dtype, memory_format=torch.channels_last).requires_grad_(False).eval()
-
-
-def _article(model: StableDiffusion, params: PanoramaParams) -> object:
-    latents = article_loop(model, params, model.encode(params.prompt, params.negative_prompt))
-    with torch.inference_mode():
-        scaled = latents / model.vae.config.scaling_factor + (model.vae.config.shift_factor or 0.0)
-        return to_pixels(model.vae.decode(scaled.to(model.dtype)).sample.float())
-
-
-def _diffusers(pipeline: Any, params: PanoramaParams, view_batch_size: int) -> object:
-    # Its stride is 8 and cannot be changed. Its decode does not know `shift_factor`: the cost is the same.
-    return pipeline(
-        params.prompt,
-        width=params.width,
-        height=params.height,
-        num_inference_steps=params.num_inference_steps,
-        guidance_scale=params.guidance_scale,
-        view_batch_size=view_batch_size,
-        generator=torch.Generator("cpu").manual_seed(params.seed),
-        output_type="np",
-    )
+        call()
+        synchronise(model)
+        taken.append(1000 * (time.perf_counter() - start))
+    return statistics.median(taken[2:])
 
 
 def gemm_rate(model: StableDiffusion) -> float:
     """FLOP/s of a large matrix product in the model's dtype on its device."""
     size = 8192 if model.device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=model.device).to(model.dtype) for _ in range(2))
-    seconds = []
-    for _ in range(8):
-        _synchronise(model)
-        start = time.perf_counter()
-        torch.mm(a, b)
-        _synchronise(model)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(seconds[2:])
+    return 2 * size**3 / milliseconds(lambda: torch.mm(a, b), model) * 1000
 
 
-def unet_rate(model: StableDiffusion, views: int) -> tuple[float, float]:
-    """FLOP/s of the UNet at `views` a call, and its samples a second."""
+def unet_rates(model: StableDiffusion, plain: StableDiffusion, size: int) -> str:
+    """How fast the UNet is in calls of several sizes, counting the operations that a sample takes by itself."""
     with FlopCounterMode(display=False) as counted:
-        call_unet(model, 1, guided=False)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        call_unet(model, views, guided=True)
-        seconds.append(time.perf_counter() - start)
-    samples = 2 * views / statistics.median(seconds[1:])
-    return counted.get_total_flops() * samples, samples
+        plain.unet(
+            torch.zeros(1, plain.latent_channels, *[plain.geometry.window] * 2, dtype=plain.dtype, device=plain.device),
+            500,
+            encoder_hidden_states=plain.encode("", "").positive.states,
+        )
+    gemm, lines = gemm_rate(model), []
+    for views in sorted({1, max(size // 2, 1), size}):
+        taken = milliseconds(lambda views=views: call_unet(model, views, guided=True), model)  # type: ignore[misc]
+        rate = counted.get_total_flops() * 2 * views / taken * 1000
+        lines.append(f"{views} views {taken:.1f} ms, {rate / 1e9:.0f} GFLOP/s, {rate / gemm:.0%}")
+    return f"UNet in {model.dtype}, share of a GEMM's {gemm / 1e9:.0f} GFLOP/s: " + "; ".join(lines)
 
 
-def peak_memory(one: Contestant) -> float:
-    """MiB beside the weights, of one more run: by the allocator on a GPU, else by counting tensors."""
-    if one.model.device.type == "cuda":
-        torch.cuda.empty_cache()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        one.run()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    with LiveBytes() as counted:
-        one.run()
-    return counted.peak / 2**20
-
-
-def table(found: list[Contestant], memory: dict[str, float]) -> str:
+def table(rows: list[Row]) -> str:
     """Markdown; the first line's time is the measure of the others."""
-    rows = ["| median | s | ms a step | article's / this | text, s | UNet, s | VAE, s | peak MiB |"]
-    rows.append("|---|---|---|---|---|---|---|---|")
+    lines = ["| median | s | ms a step | article's / this | text, s | UNet, s | VAE, s | peak MiB |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        told = [f"{row.phases[name]:.2f}" if row.phases else "" for name in ("encode", "denoise", "decode")]
+        peak = "" if row.peak is None else f"{row.peak:.0f}"
+        ratio = f"{rows[0].whole / row.whole:.2f}"
+        lines.append(f"| {' | '.join([row.name, f'{row.whole:.2f}', f'{1000 * row.step:.0f}', ratio, *told, peak])} |")
+    return "\n".join(lines)
+
+
+def apart(model: StableDiffusion, exact: PanoramaParams) -> str:
+    """What a picture takes after its last step."""
+    rows, columns = exact.height // model.geometry.latent_factor, exact.width // model.geometry.latent_factor
+    latents = torch.randn(1, model.latent_channels, rows, columns, device=model.device)
+    with torch.inference_mode():
+        decode = milliseconds(lambda: model.decode(latents), model)
+        decoded = model.decode(latents)
+        host = milliseconds(lambda: to_pixels(decoded), model)
+    draft = replace(exact, **PRESETS["draft"].values(model.geometry))
+    pixels = paint(model.uncompiled(), replace(draft, num_inference_steps=3)).pixels
+    png = milliseconds(lambda: encode_png(pixels, exact, model="demo", revision=""), model)
+    size = f"{exact.height}x{exact.width}"
+    return f"Of {size}: VAE {decode:.0f} ms, pixels to the host {host:.1f} ms, PNG {png:.0f} ms"
+
+
+def take_part(connection: Connection, side: str, name: str, width: int, options: argparse.Namespace) -> None:
+    """A process: one side's contestants, measured once a message, and then their rows and what is told apart."""
+    if side == "peers":
+        loading.keep_freed_memory = lambda: None
+    models = {dtype: make(name, loading.default_device(), dtype) for dtype in options.dtypes}
+    exact = request(next(iter(models.values())), width, options.steps)
+    found: list[Contestant] = []
+    for dtype, model in models.items():
+        if side == "peers":
+            found += peers(model, dtype, exact, options.peer_steps or options.steps)
+        else:
+            best = dtype == options.dtypes[-1]
+            compiled = best and options.compile
+            found += ours(model, dtype, exact, options.view_batch_size, compiled=compiled, presets=best)
     for one in found:
-        phases = {
-            name: statistics.median(each[name] for each in one.phases)
-            for name in ("encode", "denoise", "decode")
-            if name in one.phases[0]
-        }
-        told = [f"{phases[name]:.2f}" if phases else "" for name in ("encode", "denoise", "decode")]
-        peak = f"{memory[one.name]:.0f}" if one.name in memory else ""
-        per_step = 1000 * (phases.get("denoise") or one.median) / one.steps
-        cells = [one.name, f"{one.median:.2f}", f"{per_step:.0f}", f"{found[0].median / one.median:.2f}", *told, peak]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def compare(models: dict[str, StableDiffusion], options: argparse.Namespace, width: int) -> None:
-    """One model at one width: rounds, then what is told apart."""
-    first, best = next(iter(models.values())), list(models.values())[-1]
-    exact = PanoramaParams(
-        prompt=PROMPT,
-        width=width,
-        height=first.geometry.window_px,
-        guidance_scale=first.spec.guidance_scale,
-        num_inference_steps=options.steps,
-        seed=1,
-    )
-    batches = MicroBatches(options.view_batch_size)
-    found = contestants(models, exact, batches, options.compile)
-    short = replace(exact, num_inference_steps=1)
-    for one in contestants(models, short, batches, compiled=False):
-        one.run()  # what is loaded or chosen on a first call
-    for _ in range(options.rounds):
+        one.once()  # what is loaded or chosen on a first call
+    connection.send("ready")
+    while connection.recv():
         for one in found:
             one.measure()
-    memory = {}
-    if options.memory:
-        shorter = contestants(models, short, batches, compiled=False)
-        memory = {one.name: peak_memory(one) for one in shorter}
-    print(f"\n{first.spec.name}, {exact.height}x{width}, {options.steps} steps, {options.rounds} rounds\n")
-    print(table(found, memory))
-    flops, samples = unet_rate(best, options.view_batch_size)
-    rate = gemm_rate(best)
-    print(f"\nUNet in {best.dtype}: {samples:.1f} samples/s, {flops / 1e9:.0f} GFLOP/s, {flops / rate:.0%} of a GEMM's")
-    pixels = paint(best, replace(short, width=4096, **PRESETS["draft"].values(best.geometry)), batches=batches).pixels
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        encode_png(pixels, exact, model="demo", revision="")
-        seconds.append(time.perf_counter() - start)
-    print(f"PNG of {pixels.shape[0]}x{pixels.shape[1]}: {1000 * statistics.median(seconds):.0f} ms")
+            print(f"{one.seconds[-1]:8.2f} s, {one.name}", file=sys.stderr, flush=True)
+        connection.send("measured")
+    told = []
+    if side == "ours":
+        ready = found[-1].model
+        told = [unet_rates(ready, models[options.dtypes[-1]], options.view_batch_size), apart(ready, exact)]
+    connection.send(([one.row(memory=options.memory) for one in found], told))
+
+
+def request(model: StableDiffusion, width: int, steps: int) -> PanoramaParams:
+    """What all paint."""
+    return PanoramaParams(
+        prompt=PROMPT,
+        width=width,
+        height=model.geometry.window_px,
+        guidance_scale=model.spec.guidance_scale,
+        num_inference_steps=steps,
+        seed=1,
+    )
+
+
+def compare(name: str, width: int, options: argparse.Namespace) -> None:
+    """One model at one width."""
+    spawn, sides = multiprocessing.get_context("spawn"), []
+    for side in ("peers", "ours"):
+        connection, theirs = spawn.Pipe()
+        spawn.Process(target=take_part, args=[theirs, side, name, width, options], daemon=True).start()
+        theirs.close()
+        connection.recv()  # ready: one after the other, so that none is disturbed
+        sides.append(connection)
+    for _ in range(options.rounds):
+        for connection in sides:
+            connection.send(True)
+            connection.recv()
+    rows, told = [], []
+    for connection in sides:
+        connection.send(False)
+        of_side, told_of_side = connection.recv()
+        rows += of_side
+        told += told_of_side
+    print(f"\n{name}, {width} px wide, {options.steps} steps, {options.rounds} rounds\n\n{table(rows)}\n")
+    print("\n".join(told), flush=True)
 
 
 def main() -> None:
     """The command line."""
+    on_gpu = loading.default_device() == "cuda"
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--widths", type=int, nargs="+", help="px; default: 2048, with a GPU 4096 as well")
-    parser.add_argument("--view-batch-size", type=int, help="default: 8, with a GPU 16")
+    parser.add_argument("--peer-steps", type=int, help="of what is slow; the rest of its time is reckoned from these")
+    parser.add_argument("--widths", type=int, nargs="+", default=[2048, 4096] if on_gpu else [2048], help="px")
+    parser.add_argument("--models", nargs="+", default=["1.5", "2.1"] if on_gpu else ["demo"])
+    parser.add_argument("--dtypes", nargs="+", default=["float16", "bfloat16"] if on_gpu else ["float32", "bfloat16"])
+    parser.add_argument("--view-batch-size", type=int, default=16)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
-    device = default_device()
-    on_gpu = device == "cuda"
-    options.view_batch_size = options.view_batch_size or (16 if on_gpu else 8)
     told = torch.cuda.get_device_name() if on_gpu else f"{platform.processor() or platform.machine()}"
     print(f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {told}, {torch.get_num_threads()} threads")
-    for name in ("1.5", "2.1") if on_gpu else ("demo",):
-        dtypes = ("float16", "bfloat16") if on_gpu else ("float32", "bfloat16")
-        make = random_stable_diffusion if on_gpu else _demo
-        models = {dtype: make(name, device, dtype) for dtype in dtypes}
-        for width in options.widths or ((2048, 4096) if on_gpu else (2048,)):
-            compare(models, options, width)
+    for name in options.models:
+        for width in options.widths:
+            compare(name, width, options)
 
 
-def _demo(name: str, device: str, dtype: str) -> StableDiffusion:
-    return load_model(BUILTIN[name], device=device, dtype=dtype)
+def make(name: str, device: str, dtype: str) -> StableDiffusion:
+    """The demo model as it is, another as an architecture."""
+    if name == "demo":
+        return loading.load_model(BUILTIN[name], device=device, dtype=dtype)
+    return random_stable_diffusion(name, device, dtype)
 
 
 if __name__ == "__main__":

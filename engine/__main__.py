@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--preset", choices=PRESETS, help="fills in what is left out, before the model's own defaults do")
     p.add_argument("--circular", action="store_true", help="the right edge continues at the left one")
-    p.add_argument("--view-batch-size", type=int, default=8, help="views in one UNet call")
+    p.add_argument("--view-batch-size", type=int, default=16, help="views in one UNet call")
     p.add_argument("--device", help="default: cuda where there is one, else cpu")
     p.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     p.add_argument("--out", type=Path, default=Path("out.png"))

@@ -18,22 +18,13 @@ Item = TypeVar("Item")
 class MicroBatches:
     """At most `size` views a UNet call, and fewer for good once the device had no memory for them.
 
-    Views are spread evenly, 25 as 7, 6, 6, 6 for a size of 8, since a small last call wastes a device. With
-    `fixed_shapes` the calls are powers of two instead, 25 as 8, 8, 8, 1: a compiled UNet is compiled anew for every
-    shape it meets.
+    Views are spread evenly, 25 as 13 and 12 for a size of 16, since a small last call wastes a device.
     """
 
-    size: int
-    fixed_shapes: bool = False
-
-    def shapes(self) -> list[int]:
-        """Every number of views that a call may have where shapes are fixed: the powers of two up to `size`."""
-        return [1 << bit for bit in range(self.size.bit_length())]
+    size: int = 16
 
     def next(self, remaining: int) -> int:
         """Views of the next call when `remaining` are left."""
-        if self.fixed_shapes:
-            return int(1 << (min(remaining, self.size).bit_length() - 1))
         calls = -(-remaining // self.size)
         return -(-remaining // calls)
 

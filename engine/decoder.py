@@ -20,21 +20,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Elements of a strip of one layer: large enough for a GPU to be busy with, small beside the layers themselves.
-STRIP_ELEMENTS = 4 << 20
+# Elements of a strip of one layer, by device: large enough to keep it busy, small beside the layers themselves.
+_STRIP_ELEMENTS = {"cuda": 32 << 20, "cpu": 4 << 20}
 _QUERIES = 4096  # of the attention at a time: a head as wide as a VAE's has no kernel that needs no score matrix
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 def decode(
-    decoder: Any, latents: torch.Tensor, *, circular: bool = False, strip_elements: int = STRIP_ELEMENTS
+    decoder: Any, latents: torch.Tensor, *, circular: bool = False, strip_elements: int | None = None
 ) -> torch.Tensor:
     """Pixels (1, 3, H * f, W * f) of `latents` (1, C, H, W), in the latents' dtype.
 
     `decoder` is the decoder of diffusers' AutoencoderKL.
     """
-    layers = _Layers(circular, strip_elements)
+    layers = _Layers(circular, strip_elements or _STRIP_ELEMENTS.get(latents.device.type, 4 << 20))
     x = layers.conv(decoder.conv_in, latents)
     first, *others = decoder.mid_block.resnets
     x = layers.resnet(first, x)

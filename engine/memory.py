@@ -87,6 +87,7 @@ class Footprint:
 def measure(model: StableDiffusion) -> Footprint:
     """The footprint of a model: some seconds for a large one."""
     window, channels = model.geometry.window, model.latent_channels
+    model = model.uncompiled()  # a compiler that meets a tensor without data would never compile again
 
     def latents(width: int) -> torch.Tensor:
         return torch.zeros(1, channels, window, width, device=model.device)
@@ -175,7 +176,7 @@ def fit(
         if size == 1:
             raise _too_large(params, canvas + footprint.unet(2), free_bytes)
         size //= 2
-    return batches if size == batches.size else MicroBatches(size, batches.fixed_shapes)
+    return batches if size == batches.size else MicroBatches(size)
 
 
 def _too_large(params: PanoramaParams, needed: int, free_bytes: int) -> ParamsError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,15 @@ class StableDiffusion:
         modules = (*self.text.models, self.unet, self.vae)
         return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the UNet is (`engine.compiling`)."""
+        return hasattr(self.unet, "_orig_mod")
+
+    def uncompiled(self) -> StableDiffusion:
+        """The same weights, with the UNet as it was before it was compiled."""
+        return replace(self, unet=getattr(self.unet, "_orig_mod", self.unet))
+
     def move(self, device: str | torch.device) -> None:
         """Take the weights to `device`; the model paints on its own device alone."""
         for module in (*self.text.models, self.unet, self.vae):
@@ -66,16 +75,29 @@ class StableDiffusion:
 
         Both halves of the guidance go through the UNet in one call; where it is not active there is only one.
         """
+        lone = self.is_compiled and len(views) == 1  # a number that would be compiled by itself
+        if lone:
+            crops, views = torch.cat([crops, crops]), [*views, *views]
         count = len(views)
         halves = (conditioning.negative, conditioning.positive) if guidance.active else (conditioning.positive,)
+        samples = torch.cat([crops] * len(halves)).to(self.dtype, memory_format=torch.channels_last)
+        timesteps = timestep.expand(len(samples))
+        states = torch.cat([half.states.expand(count, -1, -1) for half in halves])
+        added = self._added_conditions(conditioning, views, canvas, len(halves))
+        if self.is_compiled:
+            for tensor in (samples, timesteps, states, *(added or {}).values()):
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
         with sdpa_kernel(list(self.attention), set_priority=True) if self.attention else nullcontext():
             output = self.unet(
-                torch.cat([crops] * len(halves)).to(self.dtype, memory_format=torch.channels_last),
-                timestep.expand(count * len(halves)),
-                encoder_hidden_states=torch.cat([half.states.expand(count, -1, -1) for half in halves]),
-                added_cond_kwargs=self._added_conditions(conditioning, views, canvas, len(halves)),
+                samples,
+                timesteps,
+                encoder_hidden_states=states,
+                added_cond_kwargs=added,
+                cross_attention_kwargs={"guided": guidance.active},
                 return_dict=False,
             )[0].float()
+        if lone:
+            output = output[::2]
         if not guidance.active:
             return output
         return guidance(*output.chunk(2))
@@ -89,14 +111,22 @@ class StableDiffusion:
         config = self.vae.config
         scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         if not (self.dtype == torch.float16 and getattr(config, "force_upcast", False)):
-            pixels = self.run_decoder(scaled.to(self.dtype), circular)
+            pixels = self._decode(scaled.to(self.dtype), circular)
             if self.dtype == torch.float32 or bool(pixels.isfinite().all()):
                 return pixels
         try:
             self.vae.float()
-            return self.run_decoder(scaled.float(), circular)
+            return self._decode(scaled.float(), circular)
         finally:
             self.vae.to(self.dtype)
+
+    def _decode(self, latents: torch.Tensor, circular: bool) -> torch.Tensor:
+        try:
+            return self.run_decoder(latents, circular)
+        except torch.OutOfMemoryError:
+            pass  # only after this clause are the tensors let go that the failed call held
+        torch.cuda.empty_cache()  # what denoising left behind may be free in pieces that are too small
+        return self.run_decoder(latents, circular)
 
     def run_decoder(self, latents: torch.Tensor, circular: bool) -> torch.Tensor:
         """Scaled latents in the decoder's dtype to pixels, fp32, whatever comes out."""

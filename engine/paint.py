@@ -52,7 +52,7 @@ def paint(
     batches: MicroBatches | None = None,
     on_step: OnStep = lambda *_: None,
 ) -> Panorama:
-    """Paint `params` with `model`. `batches` (8 views unless given) share a UNet call and change nothing but speed.
+    """Paint `params` with `model`. `batches` (16 views unless given) share a UNet call and change nothing but speed.
 
     Raises:
         ParamsError: when the sizes or the stride do not suit the model.
@@ -67,7 +67,7 @@ def paint(
             conditioning = model.encode(params.prompt, params.negative_prompt)
         with timings.phase("denoise"):
             latents = paint_latents(
-                model, params, conditioning=conditioning, batches=batches or MicroBatches(8), on_step=on_step
+                model, params, conditioning=conditioning, batches=batches or MicroBatches(), on_step=on_step
             )
             healthy = bool(latents.isfinite().all())
         if not healthy:

@@ -11,6 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.batching import MicroBatches
+from engine.compiling import compile_unet
 from engine.guidance import Guidance
 from engine.model import StableDiffusion
 from engine.views import View
@@ -23,20 +24,26 @@ _BACKENDS = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.
 def warm_up(model: StableDiffusion, batches: MicroBatches, *, compiled: bool) -> StableDiffusion:
     """The model, ready: its attention kernel chosen by measurement on a GPU, its UNet compiled if `compiled`.
 
-    The UNet is called in every shape that a job may bring, since each is compiled by itself. That takes minutes for a
-    large model and is kept in `TORCHINDUCTOR_CACHE_DIR`: a later start takes seconds.
+    It is called with and without guidance, which are compiled by themselves. That takes minutes for a large model and
+    is kept in `TORCHINDUCTOR_CACHE_DIR`: a later start takes less. Where nothing can be compiled, for want of a C
+    compiler say, the log says so and the model is as it was.
     """
     if model.device.type == "cuda":
         model = replace(model, attention=choose_attention(model, batches.size))
-    if compiled:
-        mode = "max-autotune-no-cudagraphs" if model.device.type == "cuda" else None
-        model.unet.compile(dynamic=False, mode=mode)
-        for views in batches.shapes():
+    if not compiled:
+        return model
+    ready = replace(model, unet=compile_unet(model.unet))
+    try:
+        # diffusers has a code path of its own from 64 samples on, which is 32 guided views.
+        for views in {batches.size, min(batches.size, 31)}:
             start = time.perf_counter()
-            call_unet(model, views, guided=True)
-            call_unet(model, views, guided=False)
+            call_unet(ready, views, guided=True)
+            call_unet(ready, views, guided=False)
             log.info("compiled for %d views a call in %.1f s", views, time.perf_counter() - start)
-    return model
+    except Exception:  # whatever a compiler meets on an unknown machine: the model itself is sound
+        log.exception("the UNet cannot be compiled here; going on without")
+        return model
+    return ready
 
 
 def call_unet(model: StableDiffusion, views: int, *, guided: bool) -> torch.Tensor:

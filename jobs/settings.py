@@ -68,11 +68,12 @@ class Settings(BaseSettings):
         " bfloat16 instructions is about twice as fast in bfloat16",
     )
     view_batch_size: int = Field(
-        8, ge=1, le=256, description="Most views in one UNet call; fewer where they do not fit into memory"
+        16, ge=1, le=256, description="Most views in one UNet call; fewer where they do not fit into memory"
     )
-    compile: bool = Field(
-        False,
-        description="Compile the UNet before the worker is ready: minutes at first, then kept in the data folder",
+    compile: bool | None = Field(
+        None,
+        description="Compile the UNet of a model when it is loaded, before the worker is ready: minutes at first, then"
+        " kept in the data folder; unset, on a GPU alone",
     )
     job_memory_gb: float | None = Field(
         None,

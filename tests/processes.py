@@ -132,7 +132,8 @@ class Stack:
     def start_api(self, port: int | None = None) -> subprocess.Popen[bytes]:
         process = self._start("api", "--port", str(port or free_port()))
         self.url = f"http://127.0.0.1:{process.args[-1]}"  # type: ignore[index]
-        eventually(self._is_live, 30, "the API answers")
+        eventually(lambda: self._is_live() or process.poll() is not None, 30, "the API answers")
+        assert process.poll() is None, self.log()
         return process
 
     def start_worker(self, module: str = "panoramas", **environment: str) -> subprocess.Popen[bytes]:

@@ -70,8 +70,9 @@ class WarmModels:
 
     def _load(self, name: str) -> _Warm:
         model = load_model(self._catalog[name], device=self._device, dtype=self._dtype)
-        batches = MicroBatches(self._settings.view_batch_size, fixed_shapes=self._settings.compile)
-        return _Warm(warm_up(model, batches, compiled=self._settings.compile), batches)
+        compiled = model.device.type == "cuda" if self._settings.compile is None else self._settings.compile
+        batches = MicroBatches(self._settings.view_batch_size)
+        return _Warm(warm_up(model, batches, compiled=compiled), batches)
 
     def batches(self, name: str, params: PanoramaParams) -> MicroBatches:
         """How many views of a warm model share a call for this job, so that it fits into the memory that is free.
