@@ -22,9 +22,9 @@ CMD ["panoramas", "api"]
 
 FROM base AS worker
 ARG TORCH_INDEX=
-# What compiles models on a GPU needs a C compiler.
+# What compiles models needs a compiler of C and, on a CPU, of C++.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && apt-get install --yes --no-install-recommends g++ \
  && rm -rf /var/lib/apt/lists/*
 RUN make setup VENV=/opt/venv EXTRAS=worker TORCH_INDEX="$TORCH_INDEX"
 USER panoramas

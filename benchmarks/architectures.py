@@ -13,9 +13,9 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.peers import pipeline_of
+from engine import loading
 from engine.attention import share_attention
 from engine.catalog import BUILTIN, DEMO_FOLDER
-from engine.loading import default_device, default_dtype
 from engine.model import StableDiffusion
 from engine.params import Geometry
 from engine.text import TextEncoders
@@ -59,6 +59,7 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
     for module in (text, unet, vae):
         module.requires_grad_(False).eval().to(dtype=kind, memory_format=torch.channels_last)
     share_attention(unet)
+    loading.set_process_up(device, kind)
     return StableDiffusion(
         spec=BUILTIN[name],
         revision="random",
@@ -73,6 +74,6 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
 
 
 if __name__ == "__main__":
-    device = default_device()
-    painted = random_stable_diffusion(sys.argv[1], device, default_dtype(device))
+    device = loading.default_device()
+    painted = random_stable_diffusion(sys.argv[1], device, loading.default_dtype(device))
     pipeline_of(StableDiffusionPipeline, painted).save_pretrained(sys.argv[2])

@@ -99,7 +99,7 @@ def apart(model: StableDiffusion, exact: PanoramaParams) -> str:
 def take_part(connection: Connection, side: str, name: str, width: int, options: argparse.Namespace) -> None:
     """A process: one side's contestants, measured once a message, and then their rows and what is told apart."""
     if side == "peers":
-        loading.keep_freed_memory = lambda: None
+        loading.set_process_up = lambda *_: None
     models = {dtype: make(name, loading.default_device(), dtype) for dtype in options.dtypes}
     exact = request(next(iter(models.values())), width, options.steps)
     found: list[Contestant] = []
@@ -142,18 +142,20 @@ def compare(name: str, width: int, options: argparse.Namespace) -> None:
     spawn, sides = multiprocessing.get_context("spawn"), []
     for side in ("peers", "ours"):
         connection, theirs = spawn.Pipe()
-        spawn.Process(target=take_part, args=[theirs, side, name, width, options], daemon=True).start()
+        process = spawn.Process(target=take_part, args=[theirs, side, name, width, options], daemon=True)
+        process.start()
         theirs.close()
         connection.recv()  # ready: one after the other, so that none is disturbed
-        sides.append(connection)
+        sides.append((connection, process))
     for _ in range(options.rounds):
-        for connection in sides:
+        for connection, _process in sides:
             connection.send(True)
             connection.recv()
     rows, told = [], []
-    for connection in sides:
+    for connection, process in sides:
         connection.send(False)
         of_side, told_of_side = connection.recv()
+        process.join()
         rows += of_side
         told += told_of_side
     print(f"\n{name}, {width} px wide, {options.steps} steps, {options.rounds} rounds\n\n{table(rows)}\n")

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 
+# Kinds of blocks that meet the prompt in a BasicTransformerBlock or not at all.
+_KNOWN = {"DownBlock2D", "AttnDownBlock2D", "CrossAttnDownBlock2D"}
+
 
 def share_attention(unet: UNet2DConditionModel) -> None:
     """Give the transformer blocks of `unet` this attention.
@@ -28,7 +31,8 @@ def share_attention(unet: UNet2DConditionModel) -> None:
 
 def _before_the_prompt(unet: UNet2DConditionModel) -> BasicTransformerBlock | None:
     """The block whose self-attention sees the same numbers in all halves; none where the time embedding holds text."""
-    if unet.config.addition_embed_type is not None or unet.config.class_embed_type is not None:
+    config = unet.config
+    if config.addition_embed_type or config.class_embed_type or not set(config.down_block_types) <= _KNOWN:
         return None
     blocks = (block for block in unet.down_blocks.modules() if isinstance(block, BasicTransformerBlock))
     return next(blocks, None)
@@ -56,7 +60,12 @@ class ViewAttention:
         """Hidden states (batch, tokens, channels) and, for cross-attention, text (batch, text tokens, channels).
 
         Where `guided` is None nothing is known of the batch and nothing shared.
+
+        Raises:
+            ValueError: for an `attention_mask`, which no Stable Diffusion has.
         """
+        if attention_mask is not None:
+            raise ValueError("attention masks are not supported")
         halves = 2 if guided else 1
         if guided is None:
             source = hidden_states if encoder_hidden_states is None else encoder_hidden_states

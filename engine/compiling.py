@@ -32,13 +32,14 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
 
 
 def compile_unet(unet: Any) -> Any:
-    """`unet`, to be compiled when it is first called: once for all numbers of views but one.
+    """`unet`, to be compiled when it is first called: once for all numbers of views but one, which is not.
 
-    That costs no speed on a GPU. The search for faster kernels that `max-autotune` is has little to find and takes long:
-    the convolutions and products that make up most of the time are the vendor's.
+    That costs no speed on a GPU. `max-autotune`, the search for faster kernels, takes long and has little to find: the
+    convolutions and products that make up most of the time are the vendor's.
     """
     # In 16 bits, where a square less a square is no loss. A CPU reads crumbs as fast as rows.
     if unet.device.type == "cuda" and unet.dtype != torch.float32:
         for norm in [module for module in unet.modules() if type(module) is nn.GroupNorm]:
             norm.__class__ = ChannelwiseGroupNorm
+    torch._dynamo.config.recompile_limit = 64  # for all models of a process together; beyond it nothing is compiled
     return torch.compile(unet)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 import json
 from pathlib import Path
@@ -18,10 +16,9 @@ from transformers.utils.logging import disable_progress_bar
 from engine.attention import share_attention
 from engine.catalog import ModelSpec, read_geometry
 from engine.errors import ModelError
+from engine.heap import keep_freed_memory
 from engine.model import StableDiffusion
 from engine.text import TextEncoders
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 _COMPONENTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 # The full-precision weights alone: a repository may hold fp16 and .bin copies of the same.
@@ -44,16 +41,12 @@ def default_dtype(device: str) -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
-def keep_freed_memory(most: int = 1 << 30) -> None:
-    """Have glibc keep freed blocks of up to `most` bytes for the next allocation.
-
-    It would give those beyond 32 MiB back, and the kernel zero every page of the next one: a seventh of a CPU's time in
-    a UNet whose activations are that large.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, most)
-        mallopt(_M_TRIM_THRESHOLD, 2 * most - 1)
+def set_process_up(device: str, dtype: torch.dtype) -> None:
+    """What a device wants of the whole process."""
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
+    elif dtype == torch.float32:
+        torch.backends.cudnn.allow_tf32 = False  # what is called full precision has 24 bits and not 11
 
 
 def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32") -> StableDiffusion:
@@ -78,10 +71,7 @@ def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32") -> Stabl
     for module in (*text.models, unet, vae):
         module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
     share_attention(unet)
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
-    if torch_dtype == torch.float32:
-        torch.backends.cudnn.allow_tf32 = False  # what is called full precision has 24 bits and not 11
+    set_process_up(device, torch_dtype)
     return StableDiffusion(
         spec=spec,
         revision=_revision(folder),

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engine.batching import MicroBatches
 from engine.errors import FieldError, ParamsError
 from engine.guidance import Guidance
+from engine.heap import give_freed_memory_back
 from engine.model import StableDiffusion
 from engine.params import PanoramaParams
 from engine.text import Conditioning, TextEmbedding
@@ -137,6 +138,7 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
+    give_freed_memory_back()
     known = [value for value in (_host_bytes(), _cgroup_bytes()) if value is not None]
     return min(known, default=None)
 

@@ -75,10 +75,11 @@ class StableDiffusion:
 
         Both halves of the guidance go through the UNet in one call; where it is not active there is only one.
         """
-        lone = self.is_compiled and len(views) == 1  # a number that would be compiled by itself
-        if lone:
-            crops, views = torch.cat([crops, crops]), [*views, *views]
         count = len(views)
+        if self.is_compiled and count == 1:  # a number that would be compiled by itself
+            return self.uncompiled().predict(
+                crops, views, timestep=timestep, conditioning=conditioning, guidance=guidance, canvas=canvas
+            )
         halves = (conditioning.negative, conditioning.positive) if guidance.active else (conditioning.positive,)
         samples = torch.cat([crops] * len(halves)).to(self.dtype, memory_format=torch.channels_last)
         timesteps = timestep.expand(len(samples))
@@ -96,8 +97,6 @@ class StableDiffusion:
                 cross_attention_kwargs={"guided": guidance.active},
                 return_dict=False,
             )[0].float()
-        if lone:
-            output = output[::2]
         if not guidance.active:
             return output
         return guidance(*output.chunk(2))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -37,13 +37,24 @@ def warm_up(model: StableDiffusion, batches: MicroBatches, *, compiled: bool) ->
         # diffusers has a code path of its own from 64 samples on, which is 32 guided views.
         for views in {batches.size, min(batches.size, 31)}:
             start = time.perf_counter()
-            call_unet(ready, views, guided=True)
-            call_unet(ready, views, guided=False)
+            for guided in (True, False):
+                _call_in_batches(ready, MicroBatches(views), guided=guided)
             log.info("compiled for %d views a call in %.1f s", views, time.perf_counter() - start)
+    except torch.AcceleratorError:  # the device's own, which nothing in this process survives
+        raise
     except Exception:  # whatever a compiler meets on an unknown machine: the model itself is sound
         log.exception("the UNet cannot be compiled here; going on without")
         return model
     return ready
+
+
+def _call_in_batches(model: StableDiffusion, batches: MicroBatches, *, guided: bool) -> None:
+    """As many predictions as a call may have, in fewer a call where they do not fit into memory."""
+
+    def call(batch: Sequence[int]) -> None:
+        call_unet(model, len(batch), guided=guided)
+
+    batches.run(range(batches.size), call)
 
 
 def call_unet(model: StableDiffusion, views: int, *, guided: bool) -> torch.Tensor:
@@ -68,12 +79,18 @@ def choose_attention(model: StableDiffusion, views: int) -> tuple[SDPBackend, ..
     """The fused attention kernels that the model can use, fastest first; none where only the plain one works."""
     seconds: dict[SDPBackend, float] = {}
     for backend in _BACKENDS:
-        with contextlib.suppress(RuntimeError), sdpa_kernel(backend):  # a kernel may not take this head size or dtype
-            call_unet(model, views, guided=True)
-            start = time.perf_counter()
-            for _ in range(3):
-                call_unet(model, views, guided=True)
-            seconds[backend] = time.perf_counter() - start
+        batches = MicroBatches(views)
+        try:
+            with sdpa_kernel(backend):
+                _call_in_batches(model, batches, guided=True)
+                start = time.perf_counter()
+                for _ in range(3):
+                    call_unet(model, batches.size, guided=True)
+                seconds[backend] = (time.perf_counter() - start) / batches.size
+        except torch.AcceleratorError:
+            raise
+        except RuntimeError as error:  # a kernel may not take this head size or dtype
+            log.debug("%s: %s", backend.name, error)
     fastest = tuple(sorted(seconds, key=seconds.__getitem__))
     log.info("attention kernels, fastest first: %s", ", ".join(backend.name for backend in fastest) or "none fused")
     return (*fastest, SDPBackend.MATH) if fastest else ()

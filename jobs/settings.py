@@ -72,8 +72,8 @@ class Settings(BaseSettings):
     )
     compile: bool | None = Field(
         None,
-        description="Compile the UNet of a model when it is loaded, before the worker is ready: minutes at first, then"
-        " kept in the data folder; unset, on a GPU alone",
+        description="Compile the UNet of a model when it is loaded: minutes at first, then kept in the data folder;"
+        " unset, on a GPU alone",
     )
     job_memory_gb: float | None = Field(
         None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -93,6 +95,17 @@ def test_a_decode_is_made_again_when_memory_was_only_free_in_pieces(
     monkeypatch.setattr(StableDiffusion, "run_decoder", in_pieces)
     assert torch.equal(model.decode(latents), whole)
     assert len(calls) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the heap of glibc")
+def test_memory_kept_for_the_next_call_counts_as_free(model: StableDiffusion) -> None:
+    assert model.device.type == "cpu"  # whose loading has memory kept
+    process = psutil.Process()
+    before = process.memory_info().rss
+    blocks = [torch.ones(60 << 18) for _ in range(4)]
+    del blocks
+    free_bytes(torch.device("cpu"))
+    assert process.memory_info().rss - before < 60 << 20
 
 
 def test_what_a_model_needs_is_foreseen(model: StableDiffusion) -> None:

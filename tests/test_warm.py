@@ -14,6 +14,7 @@ from engine.errors import ParamsError
 from engine.paint import paint
 from engine.params import PanoramaParams
 from jobs.settings import Settings
+from tests.tiny import build_tiny_xl
 from worker.warm import WarmModels
 
 PARAMS = PanoramaParams(prompt="a", width=256, height=128, num_inference_steps=2, seed=1)
@@ -78,18 +79,46 @@ def test_a_model_that_cannot_be_compiled_paints_without(
     assert (paint(model, PARAMS, batches=models.batches("one", PARAMS)).pixels == plain).all()
 
 
+def test_a_warm_up_without_memory_for_all_views_compiles_with_fewer(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+
+    def little_memory(_model: object, views: int, *, guided: bool) -> None:
+        if views > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        called.append((views, guided))
+
+    monkeypatch.setattr("engine.warmup.call_unet", little_memory)
+    assert models_of(tiny_model, compile=True, view_batch_size=8).get("one")[0].is_compiled
+    assert set(called) == {(2, True), (2, False)}
+
+
+def test_a_device_that_fails_in_the_warm_up_ends_the_process(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_options: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("engine.warmup.call_unet", broken)
+    with pytest.raises(torch.AcceleratorError):
+        models_of(tiny_model, compile=True).get("one")
+
+
 @pytest.mark.chaos
-def test_a_compiled_model_paints_the_same_picture_in_calls_of_any_size(
+def test_compiled_models_paint_the_same_pictures_in_calls_of_any_size(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    plain = models_of(tiny_model).get("one")[0]
-    models = models_of(tiny_model, compile=True, view_batch_size=5, job_memory_gb=1.0)
-    compiled = models.get("one")[0]
-    assert compiled.is_compiled
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    listed = f"one={tiny_model},two={build_tiny_xl(tmp_path / 'xl')}"
+    # A limit of memory, so that what a model needs is measured, which looks into the UNet.
+    settings = Settings(models=listed, device="cpu", compile=True, view_batch_size=5, job_memory_gb=1.0)
+    plain = WarmModels(settings.catalog, settings.model_copy(update={"compile": False}))
+    models = WarmModels(settings.catalog, settings)
+    for name in settings.catalog:
+        assert models.get(name)[0].is_compiled
     assert any(tmp_path.rglob("*.so")), "what was compiled is kept"
     with torch.compiler.set_stance("fail_on_recompile"):
-        for width in (128, 192, 256):  # 1 view, 2 and 3, with guidance in half of the steps
-            params = replace(PARAMS, width=width, view_stride=8, guidance_end=0.5)
-            picture = paint(compiled, params, batches=models.batches("one", params)).pixels
-            assert abs(paint(plain, params).pixels.astype(int) - picture).max() <= 2
+        for name in settings.catalog:
+            for width in (128, 192, 256):  # 1 view, and 2 to 5 a call, with guidance in half of the steps
+                params = replace(PARAMS, width=width, view_stride=4, guidance_end=0.5)
+                picture = paint(models.get(name)[0], params, batches=models.batches(name, params)).pixels
+                assert abs(paint(plain.get(name)[0], params).pixels.astype(int) - picture).max() <= 2

@@ -61,18 +61,23 @@ class WarmModels:
         if name not in self._catalog:
             raise ModelError(f"this worker's list of models has no {name!r}")
         start = time.perf_counter()
-        warm = self._asleep.pop(name, None)
-        self._models[name] = self._load(name) if warm is None else warm
-        self._shrink()
-        if warm is not None:
-            warm.model.move(self._device)  # only now is there room
-        return self._models[name].model, round(time.perf_counter() - start, 4)
+        asleep = self._asleep.pop(name, None)
+        warm = self._models[name] = asleep or self._load(name)
+        self._shrink()  # only then is there room
+        if asleep:
+            warm.model.move(self._device)
+        else:
+            warm.model = warm_up(warm.model, warm.batches, compiled=self._compiled)
+        return warm.model, round(time.perf_counter() - start, 4)
 
     def _load(self, name: str) -> _Warm:
         model = load_model(self._catalog[name], device=self._device, dtype=self._dtype)
-        compiled = model.device.type == "cuda" if self._settings.compile is None else self._settings.compile
-        batches = MicroBatches(self._settings.view_batch_size)
-        return _Warm(warm_up(model, batches, compiled=compiled), batches)
+        return _Warm(model, MicroBatches(self._settings.view_batch_size))
+
+    @property
+    def _compiled(self) -> bool:
+        on_gpu = torch.device(self._device).type == "cuda"
+        return on_gpu if self._settings.compile is None else self._settings.compile
 
     def batches(self, name: str, params: PanoramaParams) -> MicroBatches:
         """How many views of a warm model share a call for this job, so that it fits into the memory that is free.
