@@ -133,12 +133,22 @@ def _blank(model: StableDiffusion) -> Conditioning:
     return Conditioning(embedding, embedding, ())
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that a job may still take on `device`, or None where that is not known."""
+def free_bytes(device: torch.device, wanted: int = 0) -> int | None:
+    """Memory that a job may still take on `device`, or None where that is not known.
+
+    Where less than `wanted` is free on a CPU, what the heap keeps is given back first.
+    """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
+    free = _cpu_bytes()
+    if free is None or free >= wanted:
+        return free
     give_freed_memory_back()
+    return _cpu_bytes()
+
+
+def _cpu_bytes() -> int | None:
     known = [value for value in (_host_bytes(), _cgroup_bytes()) if value is not None]
     return min(known, default=None)
 
@@ -160,6 +170,14 @@ def _cgroup_bytes() -> int | None:
     return max(limit - used, 0)
 
 
+def needed_bytes(footprint: Footprint, model: StableDiffusion, params: PanoramaParams, views: int) -> int:
+    """What a job takes beside the model with as many views a call."""
+    factor = model.geometry.latent_factor
+    cells = (params.width // factor) * (params.height // factor)
+    canvas = 16 * cells * model.latent_channels * 4  # the canvas, its fusion and a solver's memory, in fp32
+    return canvas + max(footprint.decode(cells), footprint.unet(2 * views))
+
+
 def fit(
     footprint: Footprint, model: StableDiffusion, params: PanoramaParams, batches: MicroBatches, free_bytes: int
 ) -> MicroBatches:
@@ -168,15 +186,10 @@ def fit(
     Raises:
         ParamsError: when not even one view at a time fits, or the decode does not.
     """
-    factor = model.geometry.latent_factor
-    cells = (params.width // factor) * (params.height // factor)
-    canvas = 16 * cells * model.latent_channels * 4  # the canvas, its fusion and a solver's memory, in fp32
-    if (needed := canvas + footprint.decode(cells)) > free_bytes:
-        raise _too_large(params, needed, free_bytes)
     size = batches.size
-    while canvas + footprint.unet(2 * size) > free_bytes:
+    while (needed := needed_bytes(footprint, model, params, size)) > free_bytes:
         if size == 1:
-            raise _too_large(params, canvas + footprint.unet(2), free_bytes)
+            raise _too_large(params, needed, free_bytes)
         size //= 2
     return batches if size == batches.size else MicroBatches(size)
 

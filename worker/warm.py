@@ -16,7 +16,7 @@ from engine.batching import MicroBatches
 from engine.catalog import ModelSpec
 from engine.errors import ModelError
 from engine.loading import default_device, default_dtype, load_model
-from engine.memory import Footprint, fit, free_bytes, measure
+from engine.memory import Footprint, fit, free_bytes, measure, needed_bytes
 from engine.model import StableDiffusion
 from engine.params import PanoramaParams
 from engine.warmup import warm_up
@@ -86,12 +86,15 @@ class WarmModels:
             ParamsError: when not even one view at a time fits.
         """
         warm = self._models[name]
-        limit = self._settings.job_memory_gb
-        free = free_bytes(warm.model.device) if limit is None else int(limit * 2**30)
+        device, limit = warm.model.device, self._settings.job_memory_gb
+        free = free_bytes(device) if limit is None else int(limit * 2**30)
         if free is None or free > _SURELY_ENOUGH * params.width * params.height:
             return warm.batches
         if warm.footprint is None:
             warm.footprint = measure(warm.model)
+        if limit is None:
+            wanted = needed_bytes(warm.footprint, warm.model, params, warm.batches.size)
+            free = free_bytes(device, wanted) or 0
         return fit(warm.footprint, warm.model, params, warm.batches, free)
 
     @property
@@ -106,7 +109,7 @@ class WarmModels:
             if self.can_offload:
                 warm.model.move("cpu")
                 self._asleep[name] = warm
-        room = free_bytes(torch.device("cpu"))
+        room = free_bytes(torch.device("cpu"), _HOST_RESERVE)
         while self._asleep and room is not None and room < _HOST_RESERVE:
             room += self._asleep.popitem(last=False)[1].model.nbytes
         gc.collect()
