@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Elements of a strip of one layer, by device: large enough to keep it busy, small beside the layers themselves.
-_STRIP_ELEMENTS = {"cuda": 32 << 20, "cpu": 4 << 20}
+# Elements of a strip of one layer: large enough to keep the device busy, small beside the layers themselves.
+_STRIP_ELEMENTS, _STRIP_ELEMENTS_GPU = 4 << 20, 32 << 20
 _QUERIES = 4096  # of the attention at a time: a head as wide as a VAE's has no kernel that needs no score matrix
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
@@ -34,7 +34,7 @@ def decode(
 
     `decoder` is the decoder of diffusers' AutoencoderKL.
     """
-    layers = _Layers(circular, strip_elements or _STRIP_ELEMENTS.get(latents.device.type, 4 << 20))
+    layers = _Layers(circular, strip_elements or (_STRIP_ELEMENTS_GPU if latents.is_cuda else _STRIP_ELEMENTS))
     x = layers.conv(decoder.conv_in, latents)
     first, *others = decoder.mid_block.resnets
     x = layers.resnet(first, x)

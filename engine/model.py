@@ -76,10 +76,7 @@ class StableDiffusion:
         Both halves of the guidance go through the UNet in one call; where it is not active there is only one.
         """
         count = len(views)
-        if self.is_compiled and count == 1:  # a number that would be compiled by itself
-            return self.uncompiled().predict(
-                crops, views, timestep=timestep, conditioning=conditioning, guidance=guidance, canvas=canvas
-            )
+        unet = self.unet if count > 1 else self.uncompiled().unet  # one is a number that would be compiled by itself
         halves = (conditioning.negative, conditioning.positive) if guidance.active else (conditioning.positive,)
         samples = torch.cat([crops] * len(halves)).to(self.dtype, memory_format=torch.channels_last)
         timesteps = timestep.expand(len(samples))
@@ -89,7 +86,7 @@ class StableDiffusion:
             for tensor in (samples, timesteps, states, *(added or {}).values()):
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
         with sdpa_kernel(list(self.attention), set_priority=True) if self.attention else nullcontext():
-            output = self.unet(
+            output = unet(
                 samples,
                 timesteps,
                 encoder_hidden_states=states,

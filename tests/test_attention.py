@@ -10,31 +10,28 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from engine.attention import share_attention
-from tests.tiny import build_tiny_model, build_tiny_xl
+from tests.tiny import XL_UNET, tiny_unet
 
 VIEWS = 3
 
 
-@pytest.fixture(scope="module", params=["1.x and 2.x", "text in the time embedding", "as in the tests", "xl"])
-def unet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> UNet2DConditionModel:
-    """UNets that differ in where their samples first meet the prompt."""
+_TEXT_FIRST = {
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+}
+# UNets that differ in where their samples first meet the prompt.
+_KINDS: dict[str, dict[str, Any]] = {
+    "1.x and 2.x": _TEXT_FIRST,
+    "text in the time embedding": _TEXT_FIRST | {"addition_embed_type": "text", "addition_embed_type_num_heads": 2},
+    "text after a block without": {},
+    "xl": XL_UNET,
+}
+
+
+@pytest.fixture(scope="module", params=_KINDS.values(), ids=_KINDS)
+def unet(request: pytest.FixtureRequest) -> UNet2DConditionModel:
     torch.manual_seed(0)
-    if request.param in ("xl", "as in the tests"):
-        build = build_tiny_xl if request.param == "xl" else build_tiny_model
-        folder = build(tmp_path_factory.mktemp("unet") / "model", window=16)
-        return UNet2DConditionModel.from_pretrained(folder, subfolder="unet").eval()
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=32,
-        attention_head_dim=2,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        addition_embed_type=None if request.param == "1.x and 2.x" else "text",
-        addition_embed_type_num_heads=2,
-    ).eval()
+    return tiny_unet(16, **request.param).eval()
 
 
 def inputs(unet: UNet2DConditionModel, halves: int) -> dict[str, Any]:

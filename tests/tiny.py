@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
@@ -17,22 +18,39 @@ SCALED_LINEAR = {
 }
 
 
+# What an SDXL's UNet has beside the others.
+XL_UNET: dict[str, Any] = {
+    "cross_attention_dim": 64,
+    "attention_head_dim": (2, 4),
+    "transformer_layers_per_block": (1, 2),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 16,
+}
+
+
+def tiny_unet(window: int, **changes: Any) -> UNet2DConditionModel:
+    """A UNet of views of `window` latents; `changes` are of its configuration."""
+    config: dict[str, Any] = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "cross_attention_dim": 32,
+        "attention_head_dim": 2,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
+    return UNet2DConditionModel(sample_size=window, **(config | changes))
+
+
 def build_tiny_model(folder: Path, *, window: int = 64, weight_seed: int = 0) -> Path:
     """Write a Stable Diffusion of a few hundred kilobytes: views of `window` latents, latent factor 8."""
     torch.manual_seed(weight_seed)
     tokenizer = _tokenizer(folder / "tokenizer")
-    unet = UNet2DConditionModel(
-        sample_size=window,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=32,
-        attention_head_dim=2,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )
+    unet = tiny_unet(window)
     CLIPTextModel(_text_config(tokenizer)).save_pretrained(folder / "text_encoder")
     unet.save_pretrained(folder / "unet")
     _vae(window).save_pretrained(folder / "vae")
@@ -50,23 +68,7 @@ def build_tiny_xl(folder: Path, *, window: int = 16) -> Path:
     for end, kind in zip(("", "_2"), encoders, strict=True):
         tokenizer = _tokenizer(folder / f"tokenizer{end}")
         kind(_text_config(tokenizer, projection_dim=16)).save_pretrained(folder / f"text_encoder{end}")
-    UNet2DConditionModel(
-        sample_size=window,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=64,
-        attention_head_dim=(2, 4),
-        transformer_layers_per_block=(1, 2),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 16,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    ).save_pretrained(folder / "unet")
+    tiny_unet(window, **XL_UNET).save_pretrained(folder / "unet")
     _vae(window).save_pretrained(folder / "vae")
     EulerDiscreteScheduler(**SCALED_LINEAR, steps_offset=1, timestep_spacing="leading").save_pretrained(
         folder / "scheduler"
