@@ -11,14 +11,19 @@ import argparse
 import functools
 import json
 import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from engine.presets import PRESETS
 from jobs.record import JobRecord
 from tests.processes import RedisServer, running_stack
 from tests.witness import Witness
@@ -39,24 +44,69 @@ def main() -> None:
 
 def measure() -> None:
     """The table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=20)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.idle", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=20, help="of each preset")
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--height", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--models", help="as PANORAMAS_MODELS; a tiny Stable Diffusion unless given")
+    parser.add_argument("--models", help="as PANORAMAS_MODELS; a tiny Stable Diffusion in two steps unless given")
+    parser.add_argument("--presets", nargs="+", choices=[*PRESETS], default=["reference", "fast"], help="of --models")
+    parser.add_argument("--stored", nargs="+", choices=["in line", "meanwhile"], default=["in line", "meanwhile"])
     options = parser.parse_args()
-    body = {"width": options.width, "height": options.height, "num_inference_steps": options.steps, "view_stride": 32}
-    print("| between two jobs | median ms | p95 ms | of a job's painting, s | idle share |\n|---|---|---|---|---|")
-    for name, in_line in (("stored in line", "1"), ("stored meanwhile", "")):
-        with tempfile.TemporaryDirectory(prefix="idle-") as temporary:
-            folder = Path(temporary)
-            jobs = moments(folder, options.models or tiny(folder), options.jobs, body, in_line)
-        gaps = [1000 * (begun - ended) for (_, ended), (begun, _) in pairwise(jobs[1:])]
-        painting = statistics.median(ended - begun for begun, ended in jobs[1:])
-        median, p95 = statistics.median(gaps), statistics.quantiles(gaps, n=20)[-1]
-        share = median / 1000 / (painting + median / 1000)
-        print(f"| {name} | {median:.1f} | {p95:.1f} | {painting:.2f} | {share:.2%} |")
+    if options.jobs < 4:
+        parser.error("--jobs: at least 4, the first of which does not count")
+    size = {"width": options.width, "height": options.height}
+    bodies: dict[str, dict[str, Any]] = {"two steps": {**size, "num_inference_steps": 2, "view_stride": 32}}
+    if options.models:
+        steps = {name: PRESETS[name].num_inference_steps for name in options.presets}
+        bodies = {name: {**size, "preset": name, "num_inference_steps": count} for name, count in steps.items()}
+    print("| stored | jobs | between two, median ms | p95 ms | of a job's painting, s | idle share | device busy |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for stored in options.stored:
+        with tempfile.TemporaryDirectory(prefix="idle-") as temporary, Utilization() as busy:
+            folder, queued = Path(temporary), [body for body in bodies.values() for _ in range(options.jobs)]
+            jobs = moments(folder, options.models or tiny(folder), queued, "1" if stored == "in line" else "")
+        for number, name in enumerate(bodies):
+            # Not the first of a kind, before which another kind was painted or nothing.
+            alike = jobs[number * options.jobs :][: options.jobs][1:]
+            print(f"| {stored} | {name} | {row(alike)} | {busy.between(alike[0][0], alike[-1][1])} |", flush=True)
+
+
+def row(jobs: list[tuple[float, float]]) -> str:
+    """Of jobs one after another."""
+    gaps = [1000 * (begun - ended) for (_, ended), (begun, _) in pairwise(jobs)]
+    painting = statistics.median(ended - begun for begun, ended in jobs)
+    median, p95 = statistics.median(gaps), statistics.quantiles(gaps, n=20)[-1]
+    return f"{median:.1f} | {p95:.1f} | {painting:.2f} | {median / 1000 / (painting + median / 1000):.2%}"
+
+
+class Utilization:
+    """What share of the time an NVIDIA GPU ran any kernel, by its driver; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, float]] = []
+        self._asking: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        if program := shutil.which("nvidia-smi"):
+            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
+            self._asking = subprocess.Popen([program, *query], stdout=subprocess.PIPE, text=True)
+            threading.Thread(target=self._read, args=[self._asking.stdout], daemon=True).start()
+        return self
+
+    def _read(self, answers: Iterable[str]) -> None:
+        for line in answers:
+            if line.strip().isdigit():
+                self._seen.append((time.monotonic(), float(line)))
+
+    def between(self, begin: float, end: float) -> str:
+        """The mean between two moments, as a percentage; empty if not known."""
+        seen = [percent for moment, percent in self._seen if begin <= moment <= end]
+        return f"{statistics.mean(seen):.1f}%" if seen else ""
+
+    def __exit__(self, *_: object) -> None:
+        if self._asking:
+            self._asking.kill()
+            self._asking.wait()
 
 
 def tiny(folder: Path) -> str:
@@ -65,13 +115,13 @@ def tiny(folder: Path) -> str:
     return f"tiny={build_tiny_model(folder / 'model', window=64)}"
 
 
-def moments(folder: Path, models: str, jobs: int, body: dict[str, Any], in_line: str) -> list[tuple[float, float]]:
+def moments(folder: Path, models: str, bodies: list[dict[str, Any]], in_line: str) -> list[tuple[float, float]]:
     """(painting begun, pixels on the host) of each job, seconds; all were queued before the first began."""
     told = folder / "moments"
     redis = RedisServer(folder / "redis", appendfsync="everysec")  # as `panoramas up` starts it
     with running_stack(folder, models, workers=0, redis=redis, **{MOMENTS: str(told), IN_LINE: in_line}) as stack:
         witness = Witness(stack)
-        queued = [witness.submit(seed=seed, **body) for seed in range(jobs)]
+        queued = [witness.submit(**{**body, "seed": seed}) for seed, body in enumerate(bodies)]
         stack.start_worker("benchmarks.idle")
         for job_id in queued:
             assert witness.ended(job_id, seconds=600)["state"] == "succeeded"

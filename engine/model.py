@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,7 +85,7 @@ class StableDiffusion:
         if self.is_compiled:
             for tensor in (samples, timesteps, states, *(added or {}).values()):
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        with sdpa_kernel(list(self.attention), set_priority=True) if self.attention else nullcontext():
+        with self._chosen_attention():
             output = unet(
                 samples,
                 timesteps,
@@ -97,6 +97,20 @@ class StableDiffusion:
         if not guidance.active:
             return output
         return guidance(*output.chunk(2))
+
+    @contextmanager
+    def _chosen_attention(self) -> Iterator[None]:
+        """Where there is a choice, attention by it. What is compiled meanwhile holds these kernels for good."""
+        if not self.attention:
+            yield
+            return
+        # torch keeps compiled code by the graph alone and would give out, at a later start, that of another choice.
+        kept_as = "+".join(backend.name for backend in self.attention)
+        with (
+            sdpa_kernel(list(self.attention), set_priority=True),
+            torch.compiler.config.patch(cache_key_tag=kept_as),  # type: ignore[attr-defined]
+        ):
+            yield
 
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
         """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32.

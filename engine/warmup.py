@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import SDPBackend
 
 from engine.batching import MicroBatches
 from engine.compiling import compile_unet
@@ -76,21 +76,24 @@ def call_unet(model: StableDiffusion, views: int, *, guided: bool) -> torch.Tens
 
 
 def choose_attention(model: StableDiffusion, views: int) -> tuple[SDPBackend, ...]:
-    """The fused attention kernels that the model can use, fastest first; none where only the plain one works."""
-    seconds: dict[SDPBackend, float] = {}
-    for backend in _BACKENDS:
-        batches = MicroBatches(views)
-        try:
-            with sdpa_kernel(backend):
-                _call_in_batches(model, batches, guided=True)
-                start = time.perf_counter()
-                for _ in range(3):
-                    call_unet(model, batches.size, guided=True)
-                seconds[backend] = (time.perf_counter() - start) / batches.size
-        except torch.AcceleratorError:
-            raise
-        except RuntimeError as error:  # a kernel may not take this head size or dtype
-            log.debug("%s: %s", backend.name, error)
+    """The fused attention kernels that the model can use, fastest first; none where only the plain one works.
+
+    In turn, and by the best of several calls: other work on the device slows a call and not a kernel.
+    """
+    batches = {backend: MicroBatches(views) for backend in _BACKENDS}
+    seconds = dict.fromkeys(_BACKENDS, float("inf"))  # a view
+    for _ in range(6):
+        for backend in tuple(seconds):
+            count, start = batches[backend].size, time.perf_counter()
+            try:
+                _call_in_batches(replace(model, attention=(backend,)), batches[backend], guided=True)
+                seconds[backend] = min(seconds[backend], (time.perf_counter() - start) / count)
+            except torch.AcceleratorError:
+                raise
+            except RuntimeError as error:  # a kernel may not take this head size or dtype
+                log.debug("%s: %s", backend.name, error)
+                del seconds[backend]
     fastest = tuple(sorted(seconds, key=seconds.__getitem__))
-    log.info("attention kernels, fastest first: %s", ", ".join(backend.name for backend in fastest) or "none fused")
+    told = ", ".join(f"{backend.name} {1000 * seconds[backend]:.2f} ms a view" for backend in fastest)
+    log.info("attention kernels, fastest first: %s", told or "none fused")
     return (*fastest, SDPBackend.MATH) if fastest else ()

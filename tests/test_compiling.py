@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend
+from torch.profiler import profile
 
+from engine.catalog import parse_models
 from engine.compiling import ChannelwiseGroupNorm
+from engine.loading import load_model
+from engine.model import StableDiffusion
+from engine.warmup import call_unet, choose_attention
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -30,3 +41,54 @@ def test_a_group_norm_by_channels_is_the_group_norm(
     relative = (found.float() - expected).norm() / expected.norm()
     # In float32, for which it is not used, a square less a square loses digits.
     assert relative <= {torch.float32: 1e-4, torch.bfloat16: 5e-3, torch.float16: 1e-3}[dtype]
+
+
+class Attending(nn.Module):
+    """No more of a UNet than what is compiled soon."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.config = unet.config
+
+    def forward(self, samples: torch.Tensor, *_: object, **_options: object) -> tuple[torch.Tensor]:
+        rows = samples.contiguous()
+        return (F.scaled_dot_product_attention(rows, rows, rows),)
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> StableDiffusion:
+    return load_model(parse_models(f"tiny={tiny_model}")["tiny"], device="cpu")
+
+
+def test_attention_chosen_anew_is_not_that_compiled_at_an_earlier_start(
+    model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    for backend, is_fused in ((SDPBackend.MATH, False), (SDPBackend.FLASH_ATTENTION, True)):
+        torch._dynamo.reset()  # as a new process, with what was kept on the disk
+        started = replace(model, unet=torch.compile(Attending(model.unet)), attention=(backend,))
+        call_unet(started, 2, guided=True)
+        with profile() as seen:
+            call_unet(started, 2, guided=True)
+        fused = [event.key for event in seen.key_averages() if "flash_attention" in event.key]
+        assert bool(fused) == is_fused, backend
+
+
+def test_attention_is_chosen_by_its_best_call_and_without_what_the_device_lacks(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, calls = [0.0], []
+
+    def call(model: StableDiffusion, views: int, **_: Any) -> None:
+        (backend,) = model.attention
+        calls.append(backend)
+        if backend is SDPBackend.CUDNN_ATTENTION:
+            raise RuntimeError("No viable backend")
+        disturbed = 9.0 if backend is SDPBackend.FLASH_ATTENTION and calls.count(backend) != 4 else 0.0
+        clock[0] += views * (disturbed + (1.0 if backend is SDPBackend.FLASH_ATTENTION else 2.0))
+
+    monkeypatch.setattr("engine.warmup.call_unet", call)
+    monkeypatch.setattr("engine.warmup.time.perf_counter", lambda: clock[0])
+    found = choose_attention(model, 4)
+    assert found == (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+    assert calls.count(SDPBackend.CUDNN_ATTENTION) == 1
