@@ -14,7 +14,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.peers import pipeline_of
 from engine import loading
-from engine.attention import share_attention
 from engine.catalog import BUILTIN, DEMO_FOLDER
 from engine.model import StableDiffusion
 from engine.params import Geometry
@@ -58,7 +57,7 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
         )
     for module in (text, unet, vae):
         module.requires_grad_(False).eval().to(dtype=kind, memory_format=torch.channels_last)
-    share_attention(unet)
+    loading.quicken(unet, vae, device)
     loading.set_process_up(device, kind)
     return StableDiffusion(
         spec=BUILTIN[name],

@@ -18,6 +18,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.architectures import random_stable_diffusion
@@ -53,13 +54,14 @@ def gemm_rate(model: StableDiffusion) -> float:
     return 2 * size**3 / milliseconds(lambda: torch.mm(a, b), model) * 1000
 
 
-def unet_rates(model: StableDiffusion, plain: StableDiffusion, size: int) -> str:
-    """How fast the UNet is in calls of several sizes, counting the operations that a sample takes by itself."""
-    with FlopCounterMode(display=False) as counted:
-        plain.unet(
-            torch.zeros(1, plain.latent_channels, *[plain.geometry.window] * 2, dtype=plain.dtype, device=plain.device),
-            500,
-            encoder_hidden_states=plain.encode("", "").positive.states,
+def unet_rates(model: StableDiffusion, size: int) -> str:
+    """How fast the UNet is in calls of several sizes, counting the operations of a sample as diffusers computes it."""
+    config = model.uncompiled().unet.config
+    with torch.device("meta"), FlopCounterMode(display=False) as counted:
+        UNet2DConditionModel.from_config(config)(
+            torch.zeros(1, model.latent_channels, *[model.geometry.window] * 2),
+            torch.tensor(500),
+            encoder_hidden_states=torch.zeros(1, 77, config.cross_attention_dim),
         )
     gemm, lines = gemm_rate(model), []
     for views in sorted({1, max(size // 2, 1), size}):
@@ -99,7 +101,7 @@ def apart(model: StableDiffusion, exact: PanoramaParams) -> str:
 def take_part(connection: Connection, side: str, name: str, width: int, options: argparse.Namespace) -> None:
     """A process: one side's contestants, measured once a message, and then their rows and what is told apart."""
     if side == "peers":
-        loading.set_process_up = lambda *_: None
+        loading.set_process_up = loading.quicken = lambda *_: None
     models = {dtype: make(name, loading.default_device(), dtype) for dtype in options.dtypes}
     exact = request(next(iter(models.values())), width, options.steps)
     found: list[Contestant] = []
@@ -121,7 +123,7 @@ def take_part(connection: Connection, side: str, name: str, width: int, options:
     told = []
     if side == "ours":
         ready = found[-1].model
-        told = [unet_rates(ready, models[options.dtypes[-1]], options.view_batch_size), apart(ready, exact)]
+        told = [unet_rates(ready, options.view_batch_size), apart(ready, exact)]
     connection.send(([one.row(memory=options.memory) for one in found], told))
 
 

@@ -26,9 +26,20 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
 
         mean = over_group(values.mean((2, 3)))
         variance = (over_group(values.square().mean((2, 3))) - mean.square()).clamp_min(0)
-        scale = (variance + self.eps).rsqrt().repeat_interleave(per_group, 1) * self.weight.float()
-        shift = self.bias.float() - mean.repeat_interleave(per_group, 1) * scale
+        scale = to_channels((variance + self.eps).rsqrt(), per_group, kept=not input.is_cuda) * self.weight.float()
+        shift = self.bias.float() - to_channels(mean, per_group, kept=not input.is_cuda) * scale
         return (values * scale[..., None, None] + shift[..., None, None]).to(input.dtype)
+
+
+def to_channels(of_groups: torch.Tensor, per_group: int, *, kept: bool) -> torch.Tensor:
+    """(N, groups) to (N, groups * per_group), each number repeated.
+
+    A compiler computes that anew wherever it is used: on a CPU for every pixel, in loops over the few channels of a
+    group. `kept`, it is made a product, whose result a compiler keeps.
+    """
+    if not kept:
+        return of_groups.repeat_interleave(per_group, 1)
+    return of_groups @ torch.eye(of_groups.shape[1], device=of_groups.device).repeat_interleave(per_group, 1)
 
 
 def compile_unet(unet: Any) -> Any:
@@ -37,8 +48,7 @@ def compile_unet(unet: Any) -> Any:
     That costs no speed on a GPU. `max-autotune`, the search for faster kernels, takes long and has little to find: the
     convolutions and products that make up most of the time are the vendor's.
     """
-    # In 16 bits, where a square less a square is no loss. A CPU reads crumbs as fast as rows.
-    if unet.device.type == "cuda" and unet.dtype != torch.float32:
+    if unet.dtype != torch.float32:  # where a square less a square is no loss
         for norm in [module for module in unet.modules() if type(module) is nn.GroupNorm]:
             norm.__class__ = ChannelwiseGroupNorm
     torch._dynamo.config.recompile_limit = 64  # for all models of a process together; beyond it nothing is compiled

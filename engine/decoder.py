@@ -44,7 +44,7 @@ def decode(
         for resnet in block.resnets:
             x = layers.resnet(resnet, x)
         for upsampler in block.upsamplers or ():
-            x = layers.upsample(upsampler.conv, x)
+            x = layers.upsample(upsampler, x)
     return layers.conv(decoder.conv_out, x, _normalised(decoder.conv_norm_out, x, layers.strips(x)))
 
 
@@ -79,14 +79,13 @@ class _Layers:
             ) / block.output_scale_factor
         return out
 
-    def upsample(self, conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-        """Twice the size by nearest neighbours, then a 3x3 convolution."""
-        out = _like(x, conv.out_channels, x.shape[-1] * 2, x.shape[-2] * 2)
+    def upsample(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
+        """Twice the size by nearest neighbours, then a 3x3 convolution: diffusers' Upsample2D."""
+        out = _like(x, layer.conv.out_channels, x.shape[-1] * 2, x.shape[-2] * 2)
         for left, right in self.strips(out[..., : x.shape[-1]]):
             columns, before, after = self._columns(x, left, right)
-            # One column of halo becomes two, of which the convolution sees one.
-            wide = F.interpolate(columns, scale_factor=2.0, mode="nearest")[..., before : -after or None]
-            out[..., 2 * left : 2 * right] = _conv(conv, wide, before, after)
+            # A column of halo becomes two.
+            out[..., 2 * left : 2 * right] = layer(columns)[..., 2 * before : -2 * after or None]
         return out
 
     def _strip(self, conv: nn.Conv2d, x: torch.Tensor, left: int, right: int, before: Activation) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend
 from torch.profiler import profile
 
 from engine.catalog import parse_models
-from engine.compiling import ChannelwiseGroupNorm
+from engine.compiling import ChannelwiseGroupNorm, to_channels
 from engine.loading import load_model
 from engine.model import StableDiffusion
 from engine.warmup import call_unet, choose_attention
@@ -41,6 +41,12 @@ def test_a_group_norm_by_channels_is_the_group_norm(
     relative = (found.float() - expected).norm() / expected.norm()
     # In float32, for which it is not used, a square less a square loses digits.
     assert relative <= {torch.float32: 1e-4, torch.bfloat16: 5e-3, torch.float16: 1e-3}[dtype]
+
+
+def test_what_is_kept_is_what_is_not() -> None:
+    of_groups = torch.randn(3, 4)
+    assert torch.equal(to_channels(of_groups, 6, kept=True), to_channels(of_groups, 6, kept=False))
+    assert to_channels(of_groups, 6, kept=True)[:, 6:12].eq(of_groups[:, 1:2]).all()
 
 
 class Attending(nn.Module):

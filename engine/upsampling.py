@@ -1,0 +1,59 @@
+"""Twice the size by nearest neighbours and then a 3x3 convolution, in one step of four ninths of the products.
+
+Of the nine cells under the kernel at least five repeat another: a pixel of the result depends on 2x2 cells of the small
+layer, with sums of the kernel's weights. Put together for the four pixels of a cell that is a transposed convolution of
+4x4 with stride 2, the same to rounding (the "sub-pixel" view of arXiv 1609.07009, turned round).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.upsampling import Upsample2D
+from torch import nn
+from torch.nn import functional as F
+
+
+class FoldedUpsample(Upsample2D):
+    """diffusers' Upsample2D where it doubles a layer and convolves it."""
+
+    folded: torch.Tensor
+
+    def forward(
+        self, hidden_states: torch.Tensor, output_size: Any = None, *_: object, **_options: object
+    ) -> torch.Tensor:
+        """(N, C, H, W) to (N, C', 2 H, 2 W), or to another `output_size` of (height, width) as diffusers does it."""
+        if output_size is not None and list(output_size) != [2 * size for size in hidden_states.shape[-2:]]:
+            return super().forward(hidden_states, output_size)
+        return F.conv_transpose2d(hidden_states, self.folded, self.conv.bias, stride=2, padding=1)
+
+
+def fold_upsampling(module: nn.Module) -> None:
+    """Compute the upsampling layers of `module` so, if they are what all Stable Diffusions have."""
+    layers: list[Any] = [layer for layer in module.modules() if type(layer) is Upsample2D]
+    for layer in filter(_is_nearest_and_conv, layers):
+        layer.register_buffer("folded", fold(layer.conv.weight), persistent=False)
+        layer.__class__ = FoldedUpsample
+
+
+def fold(weight: torch.Tensor) -> torch.Tensor:
+    """Weights (O, I, 3, 3) to those (I, O, 4, 4) of the transposed convolution, summed in fp32."""
+
+    def along(weight: torch.Tensor, dim: int) -> torch.Tensor:
+        # Pixel 2i of the result is w0 x[i-1] + (w1 + w2) x[i], and pixel 2i + 1 is (w0 + w1) x[i] + w2 x[i+1].
+        w0, w1, w2 = weight.unbind(dim)
+        return torch.stack([w2, w1 + w2, w0 + w1, w0], dim)
+
+    folded = along(along(weight.float(), 2), 3).transpose(0, 1)
+    return folded.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _is_nearest_and_conv(layer: Any) -> bool:
+    conv = getattr(layer, "conv", None)
+    return (
+        layer.interpolate
+        and layer.norm is None
+        and isinstance(conv, nn.Conv2d)
+        and (conv.kernel_size, conv.stride, conv.padding, conv.groups) == ((3, 3), (1, 1), (1, 1), 1)
+    )
