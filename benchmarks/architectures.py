@@ -57,7 +57,7 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
         )
     for module in (text, unet, vae):
         module.requires_grad_(False).eval().to(dtype=kind, memory_format=torch.channels_last)
-    loading.quicken(unet, vae, device)
+    loading.quicken(unet, vae)
     loading.set_process_up(device, kind)
     return StableDiffusion(
         spec=BUILTIN[name],

@@ -75,7 +75,7 @@ def row(jobs: list[tuple[float, float]]) -> str:
     """Of jobs one after another."""
     gaps = [1000 * (begun - ended) for (_, ended), (begun, _) in pairwise(jobs)]
     painting = statistics.median(ended - begun for begun, ended in jobs)
-    median, p95 = statistics.median(gaps), statistics.quantiles(gaps, n=20)[-1]
+    median, p95 = statistics.median(gaps), statistics.quantiles(gaps, n=20, method="inclusive")[-1]
     return f"{median:.1f} | {p95:.1f} | {painting:.2f} | {median / 1000 / (painting + median / 1000):.2%}"
 
 
@@ -88,7 +88,8 @@ class Utilization:
 
     def __enter__(self) -> Self:
         if program := shutil.which("nvidia-smi"):
-            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
+            device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+            query = [f"--id={device}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
             self._asking = subprocess.Popen([program, *query], stdout=subprocess.PIPE, text=True)
             threading.Thread(target=self._read, args=[self._asking.stdout], daemon=True).start()
         return self

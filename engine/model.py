@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -39,9 +40,9 @@ class StableDiffusion:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the weights in bytes."""
+        """Memory of the weights, and of what was computed from them, in bytes."""
         modules = (*self.text.models, self.unet, self.vae)
-        return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+        return sum(kept.nbytes for module in modules for kept in chain(module.parameters(), module.buffers()))
 
     @property
     def is_compiled(self) -> bool:
@@ -105,12 +106,15 @@ class StableDiffusion:
             yield
             return
         # torch keeps compiled code by the graph alone and would give out, at a later start, that of another choice.
-        kept_as = "+".join(backend.name for backend in self.attention)
-        with (
-            sdpa_kernel(list(self.attention), set_priority=True),
-            torch.compiler.config.patch(cache_key_tag=kept_as),  # type: ignore[attr-defined]
-        ):
-            yield
+        # Set and put back by hand: the configuration's own `patch` leaves some memory behind at every use.
+        config: Any = torch.compiler.config
+        before = config.cache_key_tag
+        config.cache_key_tag = "+".join([before, *(backend.name for backend in self.attention)])
+        try:
+            with sdpa_kernel(list(self.attention), set_priority=True):
+                yield
+        finally:
+            config.cache_key_tag = before
 
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
         """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32.

@@ -1,8 +1,8 @@
 """Twice the size by nearest neighbours and then a 3x3 convolution, in one step of four ninths of the products.
 
-Of the nine cells under the kernel at least five repeat another: a pixel of the result depends on 2x2 cells of the small
-layer, with sums of the kernel's weights. Put together for the four pixels of a cell that is a transposed convolution of
-4x4 with stride 2, the same to rounding (the "sub-pixel" view of arXiv 1609.07009, turned round).
+Of the nine cells under the kernel five repeat another: a pixel of the result depends on 2x2 cells of the small layer,
+with sums of the kernel's weights. Put together for the four pixels of a cell that is a transposed convolution of 4x4
+with stride 2, the same to rounding (the "sub-pixel" view of arXiv 1609.07009, turned round).
 """
 
 from __future__ import annotations
@@ -27,6 +27,17 @@ class FoldedUpsample(Upsample2D):
         if output_size is not None and list(output_size) != [2 * size for size in hidden_states.shape[-2:]]:
             return super().forward(hidden_states, output_size)
         return F.conv_transpose2d(hidden_states, self.folded, self.conv.bias, stride=2, padding=1)
+
+
+def is_faster_folded(device: torch.device, dtype: torch.dtype) -> bool:
+    """Where a transposed convolution is as good as any other. On a GPU that has not been measured.
+
+    What oneDNN does not take on a CPU goes to a kernel of torch's that is ten times slower.
+    """
+    if device.type != "cpu":
+        return False
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and supported())
 
 
 def fold_upsampling(module: nn.Module) -> None:

@@ -76,24 +76,30 @@ def call_unet(model: StableDiffusion, views: int, *, guided: bool) -> torch.Tens
 
 
 def choose_attention(model: StableDiffusion, views: int) -> tuple[SDPBackend, ...]:
-    """The fused attention kernels that the model can use, fastest first; none where only the plain one works.
+    """The fused attention kernels that the model can use, the fastest first; none where only the plain one works.
 
-    In turn, and by the best of several calls: other work on the device slows a call and not a kernel.
+    In turn, and by the best of several calls: other work on the device slows a call and not a kernel. The order of the
+    others is always the same, so that what was compiled for the fastest is found again (`StableDiffusion.predict`).
+    Compiled models of one architecture share their code within a process, and so the choice of the first of them.
     """
-    batches = {backend: MicroBatches(views) for backend in _BACKENDS}
-    seconds = dict.fromkeys(_BACKENDS, float("inf"))  # a view
+    left = {backend: MicroBatches(views) for backend in _BACKENDS}
+    seconds: dict[SDPBackend, float] = {}  # a view
     for _ in range(6):
-        for backend in tuple(seconds):
-            count, start = batches[backend].size, time.perf_counter()
+        for backend, batches in tuple(left.items()):
+            count, start = batches.size, time.perf_counter()
             try:
-                _call_in_batches(replace(model, attention=(backend,)), batches[backend], guided=True)
-                seconds[backend] = min(seconds[backend], (time.perf_counter() - start) / count)
+                _call_in_batches(replace(model, attention=(backend,)), batches, guided=True)
             except torch.AcceleratorError:
                 raise
             except RuntimeError as error:  # a kernel may not take this head size or dtype
                 log.debug("%s: %s", backend.name, error)
-                del seconds[backend]
-    fastest = tuple(sorted(seconds, key=seconds.__getitem__))
-    told = ", ".join(f"{backend.name} {1000 * seconds[backend]:.2f} ms a view" for backend in fastest)
-    log.info("attention kernels, fastest first: %s", told or "none fused")
-    return (*fastest, SDPBackend.MATH) if fastest else ()
+                del left[backend]
+            else:
+                taken = (time.perf_counter() - start) / count
+                seconds[backend] = min(taken, seconds.get(backend, taken))
+    told = ", ".join(f"{backend.name} {1000 * taken:.2f}" for backend, taken in seconds.items())
+    log.info("attention kernels, ms a view: %s", told or "none fused")
+    if not seconds:
+        return ()
+    fastest = min(seconds, key=seconds.__getitem__)
+    return (fastest, *(backend for backend in seconds if backend is not fastest), SDPBackend.MATH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def test_attention_is_chosen_by_its_best_call_and_without_what_the_device_lacks(
         calls.append(backend)
         if backend is SDPBackend.CUDNN_ATTENTION:
             raise RuntimeError("No viable backend")
+        if backend is SDPBackend.FLASH_ATTENTION and calls.count(backend) == 6:
+            raise RuntimeError("out of luck")
         disturbed = 9.0 if backend is SDPBackend.FLASH_ATTENTION and calls.count(backend) != 4 else 0.0
         clock[0] += views * (disturbed + (1.0 if backend is SDPBackend.FLASH_ATTENTION else 2.0))
 
@@ -98,3 +101,26 @@ def test_attention_is_chosen_by_its_best_call_and_without_what_the_device_lacks(
     found = choose_attention(model, 4)
     assert found == (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
     assert calls.count(SDPBackend.CUDNN_ATTENTION) == 1
+
+
+def test_the_slower_kernels_are_always_in_one_order(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, found = [0.0], set()
+    for slower in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
+
+        def call(model: StableDiffusion, views: int, *, slower: SDPBackend = slower, **_: Any) -> None:
+            (backend,) = model.attention
+            clock[0] += 3.0 if backend is slower else 1.0 if backend is SDPBackend.CUDNN_ATTENTION else 2.0
+
+        monkeypatch.setattr("engine.warmup.call_unet", call)
+        monkeypatch.setattr("engine.warmup.time.perf_counter", lambda: clock[0])
+        found.add(choose_attention(model, 4))
+    assert len(found) == 1, "what was compiled for this choice is found again"
+
+
+def test_a_prediction_leaves_the_configuration_of_torch_as_it_was(model: StableDiffusion) -> None:
+    config: Any = torch.compiler.config
+    chosen, before = replace(model, attention=(SDPBackend.MATH,)), len(contextvars.copy_context())
+    for _ in range(3):
+        call_unet(chosen, 1, guided=True)
+    assert config.cache_key_tag == ""
+    assert len(contextvars.copy_context()) == before, "nothing piles up in a process that paints for weeks"

@@ -12,7 +12,7 @@ from diffusers.models.upsampling import Upsample2D
 from engine import decoder
 from engine.catalog import parse_models
 from engine.loading import load_model
-from engine.upsampling import FoldedUpsample, fold_upsampling
+from engine.upsampling import FoldedUpsample, fold_upsampling, is_faster_folded
 
 
 def relative_rms(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -74,3 +74,13 @@ def test_a_model_on_a_cpu_computes_what_diffusers_modules_compute(tiny_model: Pa
         expected = vae.decoder(wide)
         for strip in (1, 1 << 20):
             assert relative_rms(decoder.decode(model.vae.decoder, wide, strip_elements=strip), expected) <= 1e-6
+
+
+def test_it_is_left_to_what_has_a_fast_kernel_for_it(tiny_model: Path) -> None:
+    cpu = torch.device("cpu")
+    assert is_faster_folded(cpu, torch.float32)
+    assert not is_faster_folded(cpu, torch.float16)
+    assert not is_faster_folded(torch.device("cuda"), torch.float32)
+    assert is_faster_folded(cpu, torch.bfloat16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    model = load_model(parse_models(f"tiny={tiny_model}")["tiny"], device="cpu", dtype="float16")
+    assert not any(isinstance(layer, FoldedUpsample) for layer in (*model.unet.modules(), *model.vae.modules()))
