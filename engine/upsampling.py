@@ -20,9 +20,7 @@ class FoldedUpsample(Upsample2D):
 
     folded: torch.Tensor
 
-    def forward(
-        self, hidden_states: torch.Tensor, output_size: Any = None, *_: object, **_options: object
-    ) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, output_size: Any = None) -> torch.Tensor:
         """(N, C, H, W) to (N, C', 2 H, 2 W), or to another `output_size` of (height, width) as diffusers does it."""
         if output_size is not None and list(output_size) != [2 * size for size in hidden_states.shape[-2:]]:
             return super().forward(hidden_states, output_size)

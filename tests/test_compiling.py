@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend
 from torch.profiler import profile
 
-from engine.catalog import parse_models
+from engine.catalog import find_model
 from engine.compiling import ChannelwiseGroupNorm, to_channels
 from engine.loading import load_model
 from engine.model import StableDiffusion
@@ -64,7 +64,7 @@ class Attending(nn.Module):
 
 @pytest.fixture
 def model(tiny_model: Path) -> StableDiffusion:
-    return load_model(parse_models(f"tiny={tiny_model}")["tiny"], device="cpu")
+    return load_model(find_model(str(tiny_model)), device="cpu")
 
 
 def test_attention_chosen_anew_is_not_that_compiled_at_an_earlier_start(

@@ -19,6 +19,7 @@ from engine.params import SCHEDULERS, Geometry, PanoramaParams
 from engine.presets import PRESETS
 from engine.schedulers import make_scheduler
 from engine.views import View
+from tests.parity import as_published, relative_rms
 from tests.tiny import SCALED_LINEAR, build_tiny_xl
 
 TOLERANCE = 1e-5  # relative RMS, fp32
@@ -32,7 +33,7 @@ def model(tiny_model: Path) -> StableDiffusion:
 
 @pytest.fixture(scope="module")
 def pipeline(model: StableDiffusion) -> StableDiffusionPipeline:
-    return pipeline_of(StableDiffusionPipeline, model)
+    return pipeline_of(StableDiffusionPipeline, as_published(model))
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +66,6 @@ def theirs(pipeline: Any, wanted: PanoramaParams, scheduler_config: dict[str, An
         output_type="latent",
         **options,
     ).images
-
-
-def relative_rms(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).square().mean().sqrt() / b.square().mean().sqrt())
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -130,7 +127,7 @@ def test_stable_diffusion_xl(xl: StableDiffusion, negative_prompt: str) -> None:
         text_encoder_2=xl.text.models[1],
         tokenizer=xl.text.tokenizers[0],
         tokenizer_2=xl.text.tokenizers[1],
-        unet=xl.unet,
+        unet=as_published(xl).unet,
         scheduler=make_scheduler("euler", xl.scheduler_config, 1),
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,

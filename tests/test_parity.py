@@ -18,6 +18,7 @@ from engine.model import StableDiffusion
 from engine.paint import paint_latents
 from engine.params import PanoramaParams
 from engine.sampler import initial_noise
+from tests.parity import as_published, relative_rms
 
 TOLERANCE = 1e-5  # relative RMS, fp32
 
@@ -35,7 +36,7 @@ def small_views(tiny_model: Path) -> StableDiffusion:
 
 @pytest.fixture(scope="module")
 def panorama_pipeline(model: StableDiffusion) -> StableDiffusionPanoramaPipeline:
-    return pipeline_of(StableDiffusionPanoramaPipeline, model)
+    return pipeline_of(StableDiffusionPanoramaPipeline, as_published(model))
 
 
 def params(**changes: Any) -> PanoramaParams:
@@ -51,11 +52,7 @@ def ours(model: StableDiffusion, wanted: PanoramaParams, view_batch_size: int = 
 
 def theirs(model: StableDiffusion, wanted: PanoramaParams) -> torch.Tensor:
     with torch.inference_mode():
-        return article_loop(model, wanted, model.encode(wanted.prompt, wanted.negative_prompt))
-
-
-def relative_rms(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).square().mean().sqrt() / b.square().mean().sqrt())
+        return article_loop(as_published(model), wanted, model.encode(wanted.prompt, wanted.negative_prompt))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 
 from engine import decoder
-from engine.catalog import parse_models
+from engine.catalog import find_model
 from engine.loading import load_model
 from engine.upsampling import FoldedUpsample, fold_upsampling, is_faster_folded
-
-
-def relative_rms(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
+from tests.parity import relative_rms
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 12), (1, 1)])
@@ -32,6 +29,7 @@ def test_a_folded_layer_is_the_layer(size: tuple[int, int]) -> None:
     assert torch.equal(layer(x, output_size=(2 * size[0] + 1, 2 * size[1])), odd), "another size is diffusers' own"
 
 
+@pytest.mark.skipif(not is_faster_folded(torch.device("cpu"), torch.bfloat16), reason="it is not used here")
 def test_in_16_bits_the_rounded_sums_cost_no_more_than_the_rounding_itself() -> None:
     torch.manual_seed(0)
     layer = Upsample2D(32, use_conv=True).requires_grad_(False).bfloat16()
@@ -60,7 +58,7 @@ def test_any_other_layer_is_left_as_it_is(layer: Upsample2D) -> None:
 
 
 def test_a_model_on_a_cpu_computes_what_diffusers_modules_compute(tiny_model: Path) -> None:
-    model = load_model(parse_models(f"tiny={tiny_model}")["tiny"], device="cpu")
+    model = load_model(find_model(str(tiny_model)), device="cpu")
     assert any(isinstance(layer, FoldedUpsample) for layer in model.unet.modules())
     assert any(isinstance(layer, FoldedUpsample) for layer in model.vae.modules())
     unet = UNet2DConditionModel.from_pretrained(tiny_model, subfolder="unet")
@@ -81,6 +79,5 @@ def test_it_is_left_to_what_has_a_fast_kernel_for_it(tiny_model: Path) -> None:
     assert is_faster_folded(cpu, torch.float32)
     assert not is_faster_folded(cpu, torch.float16)
     assert not is_faster_folded(torch.device("cuda"), torch.float32)
-    assert is_faster_folded(cpu, torch.bfloat16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    model = load_model(parse_models(f"tiny={tiny_model}")["tiny"], device="cpu", dtype="float16")
+    model = load_model(find_model(str(tiny_model)), device="cpu", dtype="float16")
     assert not any(isinstance(layer, FoldedUpsample) for layer in (*model.unet.modules(), *model.vae.modules()))
