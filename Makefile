@@ -13,7 +13,7 @@ EXTRAS ?= service,worker
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-SOURCES := benchmarks docs/recipes engine jobs panoramas service tests training worker
+SOURCES := benchmarks docs/recipes engine jobs panoramas recipe service testkit tests training worker
 
 .PHONY: demo serve test chaos contract screenshots check format openapi setup setup-dev clean
 
@@ -27,14 +27,14 @@ test: setup-dev ## every test
 	$(BIN)/python -m pytest
 
 chaos: setup-dev ## 500 jobs amid random signals, then the longer tests of faults: about ten minutes
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.faults.chaos
 	$(BIN)/python -m pytest -m chaos
 
 contract: setup-dev ## schemathesis against the running service: more than 5,000 requests, two minutes
-	$(BIN)/python -m tests.contract --cases 300
+	$(BIN)/python -m tests.service.contract --cases 300
 
 screenshots: setup-dev ## the pictures of the page in the documents, painted anew
-	$(BIN)/python -m tests.browser.screenshots
+	$(BIN)/python -m tests.page.screenshots
 
 check: setup-dev ## lint, types, architecture, openapi drift, compose file
 	$(BIN)/ruff check $(SOURCES)

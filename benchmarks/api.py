@@ -26,8 +26,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.load import Load, Measured
-from tests.desk import PANORAMA, Desk, model_on_paper
-from tests.processes import ROOT, RedisServer, eventually, free_port, running_stack
+from testkit.processes import ROOT, RedisServer, eventually, free_port, running_stack
+from testkit.workerless import PANORAMA, WorkerlessApi, model_on_paper
 
 POST_TARGET, GET_TARGET = 800, 1500
 ROUTES = {"POST /panoramas": (202, POST_TARGET / 2), "GET /jobs/{id}": (200, GET_TARGET / 2)}
@@ -45,15 +45,15 @@ def main() -> None:
         many = {"PANORAMAS_MAX_QUEUED": "10000000", "PANORAMAS_LOG_LEVEL": "warning"}
         with (
             running_stack(folder, model_on_paper(folder), workers=0, redis=redis, **many) as stack,
-            Desk(stack) as desk,
+            WorkerlessApi(stack) as workerless,
             bare_service(redis.url) as bare_port,
         ):
             port = int(stack.url.rpartition(":")[2])
-            ids = [desk.submit()["id"] for _ in range(options.streams + 1)]
+            ids = [workerless.submit()["id"] for _ in range(options.streams + 1)]
             measured = Rounds(port, bare_port, ids, options.seconds)
             for _ in range(options.rounds):
                 measured.full_speed("ours", "bare")
-            with event_streams(desk, ids, options.streams):
+            with event_streams(workerless, ids, options.streams):
                 for _ in range(options.rounds):
                     measured.full_speed("streams")
                     measured.steady()
@@ -139,9 +139,9 @@ def bare_service(redis_url: str) -> Iterator[int]:
 
 
 @contextmanager
-def event_streams(desk: Desk, ids: list[str], count: int) -> Iterator[None]:
+def event_streams(workerless: WorkerlessApi, ids: list[str], count: int) -> Iterator[None]:
     """`count` clients that follow a job each, and a job that makes five steps a second."""
-    running = desk.claim(ids[0])
+    running = workerless.claim(ids[0])
     followed = [ids[0]] * 10 + ids[1 : count - 9]
     ended = threading.Event()
 
@@ -149,10 +149,10 @@ def event_streams(desk: Desk, ids: list[str], count: int) -> Iterator[None]:
         for step in range(10_000_000):
             if ended.wait(0.2):
                 return
-            desk.step(running, step)
+            workerless.step(running, step)
 
     worker = threading.Thread(target=work)
-    port = desk.stack.url.rpartition(":")[2]
+    port = workerless.stack.url.rpartition(":")[2]
     command = [sys.executable, "-m", "benchmarks.streams", port, *followed]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as clients:
         assert clients.stdout

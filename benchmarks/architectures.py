@@ -12,12 +12,12 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.peers import pipeline_of
 from engine import loading
-from engine.catalog import BUILTIN, DEMO_FOLDER
 from engine.model import StableDiffusion
-from engine.params import Geometry
 from engine.text import TextEncoders
+from recipe.facts import ModelFacts
+from recipe.models import BUILTIN, DEMO_FOLDER
+from testkit.pipelines import pipeline_of
 
 _SCHEDULER = {
     "beta_schedule": "scaled_linear",
@@ -62,7 +62,7 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
     return StableDiffusion(
         spec=BUILTIN[name],
         revision="random",
-        geometry=Geometry(),
+        facts=ModelFacts(),
         text=TextEncoders((tokenizer,), (text,)),
         unet=unet,
         vae=vae,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jobs import keys
 from jobs.record import State
-from tests.desk import Desk, running_desk
+from testkit.workerless import WorkerlessApi, running_workerless_api
 
 PICTURE_BYTES = 1_500_000
 
@@ -27,13 +27,16 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=10_000)
     parser.add_argument("--pictures", type=int, default=1_000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="batch-") as temporary, running_desk(Path(temporary)) as desk:
-        seconds = submit(desk, Path(temporary) / "many", options.lines)
+    with (
+        tempfile.TemporaryDirectory(prefix="batch-") as temporary,
+        running_workerless_api(Path(temporary)) as workerless,
+    ):
+        seconds = submit(workerless, Path(temporary) / "many", options.lines)
         print(f"{options.lines:,} lines submitted in {seconds:.1f} s, {options.lines / seconds:,.0f} a second")
         few = Path(temporary) / "few"
-        submit(desk, few, options.pictures)
-        succeed(desk, few)
-        with command(desk, few) as process:
+        submit(workerless, few, options.pictures)
+        succeed(workerless, few)
+        with command(workerless, few) as process:
             start = time.perf_counter()
             process.wait()
         seconds = time.perf_counter() - start
@@ -41,15 +44,15 @@ def main() -> None:
         print(f"{there:,} pictures of {PICTURE_BYTES / 1e6:.1f} MB in {seconds:.1f} s, {rate:,.0f} a second")
 
 
-def submit(desk: Desk, folder: Path, lines: int) -> float:
+def submit(workerless: WorkerlessApi, folder: Path, lines: int) -> float:
     """Start the command and interrupt it once all is accepted; returns the seconds, its start included."""
     folder.mkdir()
     request = {"prompt": "hills", "width": 1024, "height": 512}
     (folder / "requests.jsonl").write_text("".join(json.dumps({**request, "seed": n}) + "\n" for n in range(lines)))
-    before = int(desk.redis.get(keys.SEQUENCE) or 0)
+    before = int(workerless.redis.get(keys.SEQUENCE) or 0)
     start = time.perf_counter()
-    with command(desk, folder) as process:
-        while int(desk.redis.get(keys.SEQUENCE) or 0) < before + lines or not all_accepted(folder, lines):
+    with command(workerless, folder) as process:
+        while int(workerless.redis.get(keys.SEQUENCE) or 0) < before + lines or not all_accepted(folder, lines):
             time.sleep(0.02)
         seconds = time.perf_counter() - start
         process.send_signal(signal.SIGINT)
@@ -61,20 +64,20 @@ def all_accepted(folder: Path, lines: int) -> bool:
     return (folder / "out" / "manifest.jsonl").read_bytes().count(b'"accepted"') >= lines / 100
 
 
-def succeed(desk: Desk, folder: Path) -> None:
+def succeed(workerless: WorkerlessApi, folder: Path) -> None:
     """Every job of the folder gets the same picture."""
     png = b"\x89PNG\r\n\x1a\n" + bytes(PICTURE_BYTES - 8)
     for line in (folder / "out" / "manifest.jsonl").read_text().splitlines():
         if '"accepted"' in line:
-            for job_id in desk.redis.zrange(keys.batch_index(json.loads(line)["batch"]), 0, -1):
-                record = desk.claim(job_id)
-                stored = desk.store.put(record.id, record.token, png)
+            for job_id in workerless.redis.zrange(keys.batch_index(json.loads(line)["batch"]), 0, -1):
+                record = workerless.claim(job_id)
+                stored = workerless.store.put(record.id, record.token, png)
                 result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 1, "height": 1}
-                desk.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
+                workerless.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
 
 
-def command(desk: Desk, folder: Path) -> subprocess.Popen[bytes]:
-    arguments = ["batch", str(folder / "requests.jsonl"), "-o", str(folder / "out"), "--url", desk.stack.url]
+def command(workerless: WorkerlessApi, folder: Path) -> subprocess.Popen[bytes]:
+    arguments = ["batch", str(folder / "requests.jsonl"), "-o", str(folder / "out"), "--url", workerless.stack.url]
     return subprocess.Popen(
         [sys.executable, "-m", "panoramas", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPanoramaPipeline
 
-from benchmarks.article import article_loop
-from benchmarks.peers import pipeline_of
 from engine.batching import MicroBatches
 from engine.memory import LiveBytes
 from engine.model import StableDiffusion
 from engine.paint import paint, to_pixels
-from engine.params import PanoramaParams
-from engine.presets import PRESETS
 from engine.warmup import warm_up
+from recipe.fields import Recipe
+from recipe.presets import PRESETS
+from testkit.article import article_loop
+from testkit.pipelines import pipeline_of
 
 Tick = Callable[..., None]
 
@@ -50,8 +50,8 @@ class Contestant:
     """
 
     name: str
-    run: Callable[[PanoramaParams, Tick], object]
-    params: PanoramaParams
+    run: Callable[[Recipe, Tick], object]
+    params: Recipe
     steps: int
     model: StableDiffusion
     seconds: list[float] = field(default_factory=list)
@@ -103,11 +103,11 @@ class Contestant:
         return counted.peak / 2**20
 
 
-def peers(model: StableDiffusion, dtype: str, exact: PanoramaParams, steps: int) -> list[Contestant]:
+def peers(model: StableDiffusion, dtype: str, exact: Recipe, steps: int) -> list[Contestant]:
     """The article's loop and diffusers' pipeline, in the engine's memory format and, on a GPU, in their own as well."""
     few = replace(exact, num_inference_steps=steps)
 
-    def contestant(name: str, run: Callable[[PanoramaParams, Tick], object]) -> Contestant:
+    def contestant(name: str, run: Callable[[Recipe, Tick], object]) -> Contestant:
         return Contestant(f"{name}, {dtype}", run, few, exact.num_inference_steps, model)
 
     found = [contestant("the article's loop", lambda params, tick: _article(model, params, tick))]
@@ -124,11 +124,11 @@ def peers(model: StableDiffusion, dtype: str, exact: PanoramaParams, steps: int)
 
 
 def ours(
-    model: StableDiffusion, dtype: str, exact: PanoramaParams, size: int, *, compiled: bool, presets: bool
+    model: StableDiffusion, dtype: str, exact: Recipe, size: int, *, compiled: bool, presets: bool
 ) -> list[Contestant]:
     """This engine in one dtype: exact, exact and compiled, and the presets in the faster of the two."""
 
-    def contestant(name: str, ready: StableDiffusion, params: PanoramaParams) -> Contestant:
+    def contestant(name: str, ready: StableDiffusion, params: Recipe) -> Contestant:
         batches = MicroBatches(size)
         run = lambda params, tick: paint(ready, params, batches=batches, on_step=tick)  # noqa: E731
         return Contestant(f"this engine, {name}, {dtype}", run, params, params.num_inference_steps, ready)
@@ -143,7 +143,7 @@ def ours(
             found.append(contestant("exact, compiled", best, exact))
     for name, preset in PRESETS.items() if presets else ():
         if name != "reference":
-            params = replace(exact, **preset.values(best.geometry))
+            params = replace(exact, **preset.values(best.facts))
             found.append(contestant(f"`{name}`", best, params))
     return found
 
@@ -152,14 +152,14 @@ def _contiguous(module: Any) -> Any:
     return copy.deepcopy(module).to(memory_format=torch.contiguous_format)
 
 
-def _article(model: StableDiffusion, params: PanoramaParams, tick: Tick) -> object:
+def _article(model: StableDiffusion, params: Recipe, tick: Tick) -> object:
     latents = article_loop(model, params, model.encode(params.prompt, params.negative_prompt), tick)
     with torch.inference_mode():
         scaled = latents / model.vae.config.scaling_factor + (model.vae.config.shift_factor or 0.0)
         return to_pixels(model.vae.decode(scaled.to(model.dtype)).sample.float())
 
 
-def _diffusers(pipeline: Any, params: PanoramaParams, tick: Tick, view_batch_size: int) -> object:
+def _diffusers(pipeline: Any, params: Recipe, tick: Tick, view_batch_size: int) -> object:
     def on_step_end(_pipeline: object, _step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
         tick()
         return kwargs

@@ -24,13 +24,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.architectures import random_stable_diffusion
 from benchmarks.contest import Contestant, Row, ours, peers, synchronise
 from engine import loading
-from engine.catalog import BUILTIN
 from engine.model import StableDiffusion
 from engine.paint import paint, to_pixels
-from engine.params import PanoramaParams
 from engine.picture import encode_png
-from engine.presets import PRESETS
 from engine.warmup import call_unet
+from recipe.fields import Recipe
+from recipe.models import BUILTIN
+from recipe.presets import PRESETS
 
 PROMPT = "mountains in the morning, a lake, clear sky"
 
@@ -59,7 +59,7 @@ def unet_rates(model: StableDiffusion, size: int) -> str:
     config = model.uncompiled().unet.config
     with torch.device("meta"), FlopCounterMode(display=False) as counted:
         UNet2DConditionModel.from_config(config)(
-            torch.zeros(1, model.latent_channels, *[model.geometry.window] * 2),
+            torch.zeros(1, model.latent_channels, *[model.facts.window] * 2),
             torch.tensor(500),
             encoder_hidden_states=torch.zeros(1, 77, config.cross_attention_dim),
         )
@@ -83,15 +83,15 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def apart(model: StableDiffusion, exact: PanoramaParams) -> str:
+def apart(model: StableDiffusion, exact: Recipe) -> str:
     """What a picture takes after its last step."""
-    rows, columns = exact.height // model.geometry.latent_factor, exact.width // model.geometry.latent_factor
+    rows, columns = exact.height // model.facts.latent_factor, exact.width // model.facts.latent_factor
     latents = torch.randn(1, model.latent_channels, rows, columns, device=model.device)
     with torch.inference_mode():
         decode = milliseconds(lambda: model.decode(latents), model)
         decoded = model.decode(latents)
         host = milliseconds(lambda: to_pixels(decoded), model)
-    draft = replace(exact, **PRESETS["draft"].values(model.geometry))
+    draft = replace(exact, **PRESETS["draft"].values(model.facts))
     pixels = paint(model.uncompiled(), replace(draft, num_inference_steps=3)).pixels
     png = milliseconds(lambda: encode_png(pixels, exact, model="demo", revision=""), model)
     size = f"{exact.height}x{exact.width}"
@@ -127,12 +127,12 @@ def take_part(connection: Connection, side: str, name: str, width: int, options:
     connection.send(([one.row(memory=options.memory) for one in found], told))
 
 
-def request(model: StableDiffusion, width: int, steps: int) -> PanoramaParams:
+def request(model: StableDiffusion, width: int, steps: int) -> Recipe:
     """What all paint."""
-    return PanoramaParams(
+    return Recipe(
         prompt=PROMPT,
         width=width,
-        height=model.geometry.window_px,
+        height=model.facts.window_px,
         guidance_scale=model.spec.guidance_scale,
         num_inference_steps=steps,
         seed=1,

@@ -23,10 +23,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from engine.presets import PRESETS
 from jobs.record import JobRecord
-from tests.processes import RedisServer, running_stack
-from tests.witness import Witness
+from recipe.presets import PRESETS
+from testkit.job_checker import JobChecker
+from testkit.processes import RedisServer, running_stack
 from worker.pulse import Watch
 
 MOMENTS, IN_LINE = "IDLE_MOMENTS", "IDLE_IN_LINE"
@@ -111,7 +111,7 @@ class Utilization:
 
 
 def tiny(folder: Path) -> str:
-    from tests.tiny import build_tiny_model  # takes seconds to import, and no other role needs it
+    from testkit.tiny import build_tiny_model  # takes seconds to import, and no other role needs it
 
     return f"tiny={build_tiny_model(folder / 'model', window=64)}"
 
@@ -121,12 +121,12 @@ def moments(folder: Path, models: str, bodies: list[dict[str, Any]], in_line: st
     told = folder / "moments"
     redis = RedisServer(folder / "redis", appendfsync="everysec")  # as `panoramas up` starts it
     with running_stack(folder, models, workers=0, redis=redis, **{MOMENTS: str(told), IN_LINE: in_line}) as stack:
-        witness = Witness(stack)
-        queued = [witness.submit(**{**body, "seed": seed}) for seed, body in enumerate(bodies)]
+        checker = JobChecker(stack)
+        queued = [checker.submit(**{**body, "seed": seed}) for seed, body in enumerate(bodies)]
         stack.start_worker("benchmarks.idle")
         for job_id in queued:
-            assert witness.ended(job_id, seconds=600)["state"] == "succeeded"
-        witness.http.close()
+            assert checker.ended(job_id, seconds=600)["state"] == "succeeded"
+        checker.http.close()
     return [tuple(json.loads(line)) for line in told.read_text().splitlines()]
 
 

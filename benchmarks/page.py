@@ -14,9 +14,9 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-from tests.browser.conftest import CHROMIUM, NONE
-from tests.browser.visitor import Visitor
-from tests.processes import running_stack
+from testkit.processes import running_stack
+from tests.page.conftest import CHROMIUM, NONE
+from tests.page.visitor import Visitor
 
 WATCH = """() => {
   const bar = document.getElementById('progress');

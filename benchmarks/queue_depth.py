@@ -26,8 +26,8 @@ from jobs import keys
 from jobs.board import JobBoard
 from jobs.claims import JobClaims, Terms
 from jobs.record import State
-from tests.desk import PANORAMA, model_on_paper
-from tests.processes import RedisServer, Stack, running_stack
+from testkit.processes import RedisServer, Stack, running_stack
+from testkit.workerless import PANORAMA, model_on_paper
 
 OWNERS, CONNECTIONS = 10, 16
 
@@ -104,7 +104,7 @@ class Service:
         }
 
     def _claim_and_put_back(self) -> None:
-        from tests.promise import FAULT
+        from testkit.jobs import FAULT
 
         popped = str(self._redis.lmove(keys.RQ_LIST, keys.RQ_INTERMEDIATE, "LEFT", "RIGHT"))
         record = self._claims.claim(popped)

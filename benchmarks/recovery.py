@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.processes import Stack, eventually, model_process_of, running_stack
-from tests.tiny import build_tiny_model
-from tests.witness import Witness
+from testkit.job_checker import JobChecker
+from testkit.processes import Stack, eventually, model_process_of, running_stack
+from testkit.tiny import build_tiny_model
 
 LONG = {"width": 1024, "height": 256, "num_inference_steps": 200}
 
@@ -33,15 +33,15 @@ def main() -> None:
 
 def measure(stack: Stack, times: int) -> None:
     """The table."""
-    witness = Witness(stack)
-    warm(witness)
-    alone = [after_model_kill(witness) for _ in range(times)]
+    checker = JobChecker(stack)
+    warm(checker)
+    alone = [after_model_kill(checker) for _ in range(times)]
     loads = [after for after, _ in alone]
     spare = [seconds for _, seconds in alone]
-    canceled = [after_cancel(witness) for _ in range(times)]
+    canceled = [after_cancel(checker) for _ in range(times)]
     stack.start_worker()
-    killed = [after_worker_kill(witness) for _ in range(times)]
-    witness.http.close()
+    killed = [after_worker_kill(checker) for _ in range(times)]
+    checker.http.close()
     rows = {
         "worker killed: seconds until another runs the job": killed,
         "the only model process killed: seconds until the job runs again": spare,
@@ -54,16 +54,16 @@ def measure(stack: Stack, times: int) -> None:
         print(f"| {name} | {statistics.median(values):.2f} | {max(values):.2f} |")
 
 
-def warm(witness: Witness) -> None:
+def warm(checker: JobChecker) -> None:
     """Wait until a worker paints."""
-    witness.ended(witness.submit(), seconds=120)
+    checker.ended(checker.submit(), seconds=120)
 
 
-def after_model_kill(witness: Witness) -> tuple[float, float]:
+def after_model_kill(checker: JobChecker) -> tuple[float, float]:
     """(seconds until a new model process says it is ready, seconds until the job runs again), by one worker."""
-    job_id = begin(witness)
-    (worker,) = (process for process in witness.stack.processes if "worker" in process.args)  # type: ignore[operator]
-    log = next(iter(sorted(witness.stack.folder.glob("worker-*.log"))))
+    job_id = begin(checker)
+    (worker,) = (process for process in checker.stack.processes if "worker" in process.args)  # type: ignore[operator]
+    log = next(iter(sorted(checker.stack.folder.glob("worker-*.log"))))
     model = model_process_of(worker)
     assert model
     loaded = log.read_text().count("loaded in")
@@ -71,49 +71,49 @@ def after_model_kill(witness: Witness) -> tuple[float, float]:
     model.kill()
     eventually(lambda: log.read_text().count("loaded in") > loaded, 60)
     load = time.monotonic() - start
-    again(witness, job_id)
+    again(checker, job_id)
     seconds = time.monotonic() - start
-    end(witness, job_id)
+    end(checker, job_id)
     return load, seconds
 
 
-def after_worker_kill(witness: Witness) -> float:
+def after_worker_kill(checker: JobChecker) -> float:
     """Seconds until another worker runs the job; a new worker takes the place of the dead one."""
-    job_id = begin(witness)
-    with witness.stack.redis.client() as redis:
+    job_id = begin(checker)
+    with checker.stack.redis.client() as redis:
         name = str(redis.hget(f"panoramas:job:{job_id}", "worker"))
     start = time.monotonic()
     psutil.Process(int(name.split("-")[-2])).kill()
-    again(witness, job_id)
+    again(checker, job_id)
     seconds = time.monotonic() - start
-    end(witness, job_id)
-    witness.stack.start_worker()
-    eventually(lambda: witness.http.get("/readyz").json()["workers"] >= 2, 60)
+    end(checker, job_id)
+    checker.stack.start_worker()
+    eventually(lambda: checker.http.get("/readyz").json()["workers"] >= 2, 60)
     return seconds
 
 
-def after_cancel(witness: Witness) -> tuple[float, int]:
+def after_cancel(checker: JobChecker) -> tuple[float, int]:
     """(seconds, steps) from the cancel's answer to the end."""
-    job_id = begin(witness)
-    step = witness.http.post(f"/jobs/{job_id}/cancel").json()["progress"]["step"]
+    job_id = begin(checker)
+    step = checker.http.post(f"/jobs/{job_id}/cancel").json()["progress"]["step"]
     start = time.monotonic()
-    job = witness.ended(job_id)
+    job = checker.ended(job_id)
     return time.monotonic() - start, job["progress"]["step"] - step
 
 
-def begin(witness: Witness) -> str:
-    job_id = witness.submit(**LONG)
-    witness.running(job_id, step=2)
+def begin(checker: JobChecker) -> str:
+    job_id = checker.submit(**LONG)
+    checker.running(job_id, step=2)
     return job_id
 
 
-def again(witness: Witness, job_id: str) -> None:
-    eventually(lambda: (job := witness.get(job_id))["attempt"] == 2 and job["state"] == "running", 60)
+def again(checker: JobChecker, job_id: str) -> None:
+    eventually(lambda: (job := checker.get(job_id))["attempt"] == 2 and job["state"] == "running", 60)
 
 
-def end(witness: Witness, job_id: str) -> None:
-    witness.http.post(f"/jobs/{job_id}/cancel")
-    witness.ended(job_id)
+def end(checker: JobChecker, job_id: str) -> None:
+    checker.http.post(f"/jobs/{job_id}/cancel")
+    checker.ended(job_id)
 
 
 if __name__ == "__main__":

@@ -8,37 +8,36 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.catalog import BUILTIN, ModelSpec, find_model
-from engine.errors import EngineError
-from engine.params import SCHEDULERS, VIEW_WEIGHTS, PanoramaParams
-from engine.presets import PRESETS
+from recipe.errors import PaintError
+from recipe.fields import Field, Recipe
+from recipe.models import BUILTIN, ModelSpec, find_model
+from recipe.request import REQUEST_FIELDS, resolve
 
 
 def parser() -> argparse.ArgumentParser:
     versions = [name for name in BUILTIN if name != "demo"]
     p = argparse.ArgumentParser(prog="python -m engine", description="Paint a panorama without any service.")
-    p.add_argument("--prompt", required=True)
-    p.add_argument("--negative", default="", help="what the picture should not show")
     which = p.add_mutually_exclusive_group()
     which.add_argument("--sd_version", choices=versions, help="Stable Diffusion by version")
     which.add_argument("--model", help="'demo', a folder in diffusers' layout, or a hub repository owner/name")
-    p.add_argument("--H", type=int, default=512, help="height in pixels")
-    p.add_argument("--W", type=int, default=2048, help="width in pixels")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--steps", type=int, help="default: the model's own (Stable Diffusion 50)")
-    p.add_argument("--guidance", type=float, help="default: the model's own (Stable Diffusion 7.5)")
-    p.add_argument("--scheduler", choices=SCHEDULERS, help="default: the model's own (Stable Diffusion ddim)")
-    p.add_argument("--stride", type=int, help="latent cells between views; default: the model's own (8)")
-    p.add_argument(
-        "--weights", choices=VIEW_WEIGHTS, help="how overlapping views are averaged; default: the model's own"
-    )
-    p.add_argument("--preset", choices=PRESETS, help="fills in what is left out, before the model's own defaults do")
-    p.add_argument("--circular", action="store_true", help="the right edge continues at the left one")
+    for name, spec in REQUEST_FIELDS.items():
+        if name != "model":
+            _add_flag(p, name, spec)
     p.add_argument("--view-batch-size", type=int, default=16, help="views in one UNet call")
     p.add_argument("--device", help="default: cuda where there is one, else cpu")
     p.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     p.add_argument("--out", type=Path, default=Path("out.png"))
     return p
+
+
+def _add_flag(p: argparse.ArgumentParser, name: str, spec: Field) -> None:
+    """A field of the request as a flag; what is not given is None, and the model's own default holds."""
+    flag = f"--{spec.flag or name}"
+    if spec.kind is bool:
+        p.add_argument(flag, dest=name, action="store_true", default=None, help=spec.help)
+    else:
+        choices = spec.choices or None
+        p.add_argument(flag, dest=name, type=spec.kind, choices=choices, required=spec.required, help=spec.help)
 
 
 @dataclass
@@ -57,37 +56,16 @@ def main(argv: list[str] | None = None) -> int:
     )  # before torch: threads that spin starve each other on busy cores
     try:
         spec = find_model(args.model or args.sd_version or "2.0")
-        params = _params(args, spec)
-        params.check_fits(spec.geometry())
+        given = {name: value for name, value in vars(args).items() if value is not None}
+        params = resolve({"seed": 0, **given}, spec)
         _paint(args, spec, params)
-    except EngineError as error:
+    except PaintError as error:
         print(f"python -m engine: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _params(args: argparse.Namespace, spec: ModelSpec) -> PanoramaParams:
-    given = {
-        "num_inference_steps": args.steps,
-        "guidance_scale": args.guidance,
-        "scheduler": args.scheduler,
-        "view_stride": args.stride,
-        "view_weights": args.weights,
-    }
-    preset = PRESETS[args.preset].values(spec.geometry()) if args.preset else {}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return PanoramaParams(
-        prompt=args.prompt,
-        negative_prompt=args.negative,
-        width=args.W,
-        height=args.H,
-        seed=args.seed,
-        circular=args.circular,
-        **{**spec.defaults, **preset, **chosen},
-    )
-
-
-def _paint(args: argparse.Namespace, spec: ModelSpec, params: PanoramaParams) -> None:
+def _paint(args: argparse.Namespace, spec: ModelSpec, params: Recipe) -> None:
     # Only now: torch takes seconds to import, and a bad flag should not.
     from engine.batching import MicroBatches
     from engine.loading import default_device, load_model

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.params import PanoramaParams
+from recipe.fields import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Guidance:
         return guided * (self.rescale * factor + (1 - self.rescale))
 
 
-def guidance_at(params: PanoramaParams, step: int, total: int) -> Guidance:
+def guidance_at(params: Recipe, step: int, total: int) -> Guidance:
     """Of a step, counted from 0: none outside the interval of shares that `params` gives (arXiv 2404.07724)."""
     inside = params.guidance_start <= step / total < params.guidance_end
     return Guidance(params.guidance_scale if inside else 1.0, params.guidance_rescale)

@@ -14,12 +14,13 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import share_attention
-from engine.catalog import ModelSpec, read_geometry
-from engine.errors import ModelError
 from engine.heap import keep_freed_memory
 from engine.model import StableDiffusion
 from engine.text import TextEncoders
 from engine.upsampling import fold_upsampling, is_faster_folded
+from recipe.errors import ModelError
+from recipe.facts import read_facts
+from recipe.models import ModelSpec
 
 _COMPONENTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 # The full-precision weights alone: a repository may hold fp16 and .bin copies of the same.
@@ -84,7 +85,7 @@ def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32") -> Stabl
     return StableDiffusion(
         spec=spec,
         revision=_revision(folder),
-        geometry=read_geometry(folder),
+        facts=read_facts(folder),
         text=text,
         unet=unet,
         vae=vae,

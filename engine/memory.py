@@ -19,13 +19,13 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.batching import MicroBatches
-from engine.errors import FieldError, ParamsError
 from engine.guidance import Guidance
 from engine.heap import give_freed_memory_back
 from engine.model import StableDiffusion
-from engine.params import PanoramaParams
 from engine.text import Conditioning, TextEmbedding
 from engine.views import View
+from recipe.errors import FieldError, RecipeError
+from recipe.fields import Recipe
 
 # Libraries' own workspaces, and memory that an allocator holds in pieces too small to use.
 _MARGIN = 1.2
@@ -87,7 +87,7 @@ class Footprint:
 
 def measure(model: StableDiffusion) -> Footprint:
     """The footprint of a model: some seconds for a large one."""
-    window, channels = model.geometry.window, model.latent_channels
+    window, channels = model.facts.window, model.latent_channels
     model = model.uncompiled()  # a compiler that meets a tensor without data would never compile again
 
     def latents(width: int) -> torch.Tensor:
@@ -170,21 +170,21 @@ def _cgroup_bytes() -> int | None:
     return max(limit - used, 0)
 
 
-def needed_bytes(footprint: Footprint, model: StableDiffusion, params: PanoramaParams, views: int) -> int:
+def needed_bytes(footprint: Footprint, model: StableDiffusion, params: Recipe, views: int) -> int:
     """What a job takes beside the model with as many views a call."""
-    factor = model.geometry.latent_factor
+    factor = model.facts.latent_factor
     cells = (params.width // factor) * (params.height // factor)
     canvas = 16 * cells * model.latent_channels * 4  # the canvas, its fusion and a solver's memory, in fp32
     return canvas + max(footprint.decode(cells), footprint.unet(2 * views))
 
 
 def fit(
-    footprint: Footprint, model: StableDiffusion, params: PanoramaParams, batches: MicroBatches, free_bytes: int
+    footprint: Footprint, model: StableDiffusion, params: Recipe, batches: MicroBatches, free_bytes: int
 ) -> MicroBatches:
     """`batches`, or smaller ones where a UNet call would not fit into `free_bytes`.
 
     Raises:
-        ParamsError: when not even one view at a time fits, or the decode does not.
+        RecipeError: when not even one view at a time fits, or the decode does not.
     """
     size = batches.size
     while (needed := needed_bytes(footprint, model, params, size)) > free_bytes:
@@ -194,9 +194,9 @@ def fit(
     return batches if size == batches.size else MicroBatches(size)
 
 
-def _too_large(params: PanoramaParams, needed: int, free_bytes: int) -> ParamsError:
+def _too_large(params: Recipe, needed: int, free_bytes: int) -> RecipeError:
     detail = (
         f"{params.width}x{params.height} needs about {needed / 2**30:.1f} GiB of the device's memory beside the model,"
         f" of which {free_bytes / 2**30:.1f} GiB are free; a smaller canvas fits"
     )
-    return ParamsError((FieldError("width", detail),))
+    return RecipeError((FieldError("width", detail),))

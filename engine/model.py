@@ -12,11 +12,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine import decoder
-from engine.catalog import ModelSpec
 from engine.guidance import Guidance
-from engine.params import Geometry
 from engine.text import Conditioning, TextEncoders
 from engine.views import View
+from recipe.facts import ModelFacts
+from recipe.models import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class StableDiffusion:
 
     spec: ModelSpec
     revision: str
-    geometry: Geometry
+    facts: ModelFacts
     text: TextEncoders
     unet: Any
     vae: Any
@@ -155,7 +155,7 @@ class StableDiffusion:
         positive, negative = conditioning.positive.pooled, conditioning.negative.pooled
         if positive is None or negative is None:
             return None
-        factor, window = self.geometry.latent_factor, self.geometry.window_px
+        factor, window = self.facts.latent_factor, self.facts.window_px
         height, width = canvas[0] * factor, canvas[1] * factor
         sizes = [(height, width, view.top * factor, view.left * factor, window, window) for view in views]
         pooled = (negative, positive) if halves == 2 else (positive,)

@@ -16,11 +16,11 @@ from engine.errors import BadPicture
 from engine.fusion import Fusion, plan_fusion, window_weights
 from engine.guidance import guidance_at
 from engine.model import StableDiffusion
-from engine.params import PanoramaParams
 from engine.sampler import OnStep, PlanOf, denoise, initial_noise
 from engine.schedulers import make_scheduler
 from engine.text import Conditioning, Notice
 from engine.views import View, plan_views
+from recipe.fields import Recipe
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Panorama:
 
 def paint(
     model: StableDiffusion,
-    params: PanoramaParams,
+    params: Recipe,
     *,
     batches: MicroBatches | None = None,
     on_step: OnStep = lambda *_: None,
@@ -55,12 +55,12 @@ def paint(
     """Paint `params` with `model`. `batches` (16 views unless given) share a UNet call and change nothing but speed.
 
     Raises:
-        ParamsError: when the sizes or the stride do not suit the model.
+        RecipeError: when the sizes or the stride do not suit the model.
         BadPicture: when the model produced NaN, infinity or an empty picture.
         Interrupted: when `on_step` raised it.
         torch.OutOfMemoryError: when not even one view at a time fits.
     """
-    params.check_fits(model.geometry)
+    params.check_fits(model.facts)
     timings = Timings()
     with torch.inference_mode():
         with timings.phase("encode"):
@@ -79,14 +79,14 @@ def paint(
 
 def paint_latents(
     model: StableDiffusion,
-    params: PanoramaParams,
+    params: Recipe,
     *,
     conditioning: Conditioning,
     batches: MicroBatches,
     on_step: OnStep = lambda *_: None,
 ) -> torch.Tensor:
     """Noise to final latents (1, C, H / f, W / f), fp32: MultiDiffusion itself."""
-    factor = model.geometry.latent_factor
+    factor = model.facts.latent_factor
     height, width = params.height // factor, params.width // factor
     scheduler = make_scheduler(params.scheduler, model.scheduler_config, params.num_inference_steps, seed=params.seed)
     noise, generator = initial_noise(model.latent_channels, height, width, params.seed)
@@ -105,7 +105,7 @@ def paint_latents(
 
     return denoise(
         noise.to(model.device),
-        fusion_of(params, model.geometry.window, height, width, model.device),
+        fusion_of(params, model.facts.window, height, width, model.device),
         predict,
         scheduler,
         batches=batches,
@@ -114,7 +114,7 @@ def paint_latents(
     )
 
 
-def fusion_of(params: PanoramaParams, window: int, height: int, width: int, device: torch.device) -> PlanOf:
+def fusion_of(params: Recipe, window: int, height: int, width: int, device: torch.device) -> PlanOf:
     """The views of each step on a canvas of `height` x `width` cells: the same for all, or each shifted anew."""
     weights = window_weights(params.view_weights, window).to(device)
 

@@ -10,13 +10,13 @@ from dataclasses import asdict
 import numpy as np
 from isal import isal_zlib
 
-from engine.params import PanoramaParams
+from recipe.fields import Recipe
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _UP = 2  # PNG specification, section 9.2: each byte less the one above it
 
 
-def encode_png(pixels: np.ndarray, params: PanoramaParams, *, model: str, revision: str) -> bytes:
+def encode_png(pixels: np.ndarray, params: Recipe, *, model: str, revision: str) -> bytes:
     """Encode (height, width, 3) uint8 with two text chunks.
 
     `parameters` is what AUTOMATIC1111's web UI writes and many viewers read; `recipe` is JSON with everything that
@@ -57,7 +57,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
-def a1111_parameters(params: PanoramaParams, model: str) -> str:
+def a1111_parameters(params: Recipe, model: str) -> str:
     """The settings in the layout of A1111's `create_infotext`: prompt, negative prompt, then `Key: value` pairs."""
     settings = {
         "Steps": params.num_inference_steps,

@@ -13,7 +13,7 @@ from engine.batching import MicroBatches
 from engine.fusion import Fusion
 from engine.views import View
 
-# (steps done, total steps, canvas (1, C, H, W)); raises engine.errors.Interrupted to end the loop
+# (steps done, total steps, canvas (1, C, H, W)); raises recipe.errors.Interrupted to end the loop
 OnStep = Callable[[int, int, torch.Tensor], None]
 # The views of a step, counted from 0
 PlanOf = Callable[[int], Fusion]

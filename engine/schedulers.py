@@ -9,48 +9,7 @@ from typing import Any
 import diffusers
 import torch
 
-from engine.params import SCHEDULERS
-
-_KARRAS = {"use_karras_sigmas": True}
-_DPMPP = {"algorithm_type": "dpmsolver++"}
-_SDE = {"algorithm_type": "sde-dpmsolver++"}
-_LOW_END = {"lower_order_final": True}  # what this class sets by itself, with a warning
-
-# The names are those of diffusers' documentation and of InvokeAI; `_karras` is the noise schedule of arXiv 2206.00364,
-# equation 5.
-_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "deis": ("DEISMultistepScheduler", {}),
-    "deis_karras": ("DEISMultistepScheduler", _KARRAS),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", _DPMPP),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", _DPMPP | _KARRAS),
-    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", _SDE),
-    "dpmpp_2m_sde_karras": ("DPMSolverMultistepScheduler", _SDE | _KARRAS),
-    "dpmpp_2s": ("DPMSolverSinglestepScheduler", _DPMPP | _LOW_END),
-    "dpmpp_2s_karras": ("DPMSolverSinglestepScheduler", _DPMPP | _KARRAS | _LOW_END),
-    "dpmpp_3m": ("DPMSolverMultistepScheduler", _DPMPP | {"solver_order": 3}),
-    "dpmpp_sde": ("DPMSolverSDEScheduler", {}),
-    "dpmpp_sde_karras": ("DPMSolverSDEScheduler", _KARRAS),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "euler_karras": ("EulerDiscreteScheduler", _KARRAS),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "heun_karras": ("HeunDiscreteScheduler", _KARRAS),
-    "kdpm_2": ("KDPM2DiscreteScheduler", {}),
-    "kdpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-    "kdpm_2_karras": ("KDPM2DiscreteScheduler", _KARRAS),
-    "lcm": ("LCMScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "lms_karras": ("LMSDiscreteScheduler", _KARRAS),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "sa_solver": ("SASolverScheduler", {}),
-    "tcd": ("TCDScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "unipc_karras": ("UniPCMultistepScheduler", _KARRAS),
-}
-if set(_CLASSES) != set(SCHEDULERS):
-    raise RuntimeError("engine.params.SCHEDULERS and engine.schedulers name different schedulers")
+from recipe.schedulers import SCHEDULERS
 
 # Signal-to-noise "zero" where a solver divides by it: diffusers' own figure in DPMSolverMultistepScheduler.
 _LEAST_ALPHA = 2.0**-24
@@ -75,7 +34,7 @@ def make_scheduler(name: str, config: dict[str, Any], num_inference_steps: int, 
     `seed` is for solvers that draw their noise from a Brownian tree instead of a generator. The scheduler's tables stay
     on the CPU on purpose: indexing them by a device timestep would make the host wait at every step.
     """
-    class_name, overrides = _CLASSES[name]
+    class_name, overrides = SCHEDULERS[name].class_name, dict(SCHEDULERS[name].options)
     scheduler_class = getattr(diffusers, class_name)
     accepted = inspect.signature(scheduler_class.__init__).parameters
     if "noise_sampler_seed" in accepted:

@@ -59,7 +59,7 @@ def _call_in_batches(model: StableDiffusion, batches: MicroBatches, *, guided: b
 
 def call_unet(model: StableDiffusion, views: int, *, guided: bool) -> torch.Tensor:
     """One prediction of as many views, waited for."""
-    window = model.geometry.window
+    window = model.facts.window
     conditioning = model.encode("", "")
     with torch.inference_mode():
         predicted = model.predict(

@@ -12,9 +12,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.catalog import ModelSpec, parse_models
-from engine.errors import ModelError
 from jobs.claims import Terms
+from recipe.errors import ModelError
+from recipe.models import ModelSpec, parse_models
 
 _API_KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9A-Fa-f]{64})")
 

@@ -9,7 +9,6 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
-from engine.catalog import ModelSpec
 from jobs import logs, tracing
 from jobs.batches import Batch, Batches
 from jobs.board import JobBoard, JobView
@@ -19,6 +18,7 @@ from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
+from recipe.models import ModelSpec
 from service.hub import Hub
 from service.metrics import RequestMetrics
 from service.pictures import Pictures

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.params import Geometry
-from engine.presets import PRESETS
+from recipe.facts import ModelFacts
+from recipe.presets import PRESETS
 
 _ID = "4f0c2b7e9a5d4c118e36f1a2b3c4d5e6"
 _BATCH_ID = "9d3b1c5a7f8e4d02b6a1c0e2f4d6b8a0"
@@ -105,7 +105,7 @@ MODELS: dict[str, Any] = {
                 "view_stride": 8,
                 "view_weights": "uniform",
             },
-            "presets": {"fast": PRESETS["fast"].values(Geometry())},
+            "presets": {"fast": PRESETS["fast"].values(ModelFacts())},
         }
     ],
     "schedulers": ["ddim"],

@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
-from engine.errors import ParamsError
 from jobs.board import QueueFull
 from jobs.idempotency import KeyReused
 from jobs.store import StoreError, StoreFull
+from recipe.errors import RecipeError
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a
     match error:
         case ProblemError():
             return error
-        case ParamsError():
+        case RecipeError():
             return invalid(faults_of(error))
         case RequestValidationError():
             return invalid([_field_problem(item) for item in error.errors()])
@@ -143,7 +143,7 @@ def install(app: FastAPI) -> None:
 
     for kind in (
         ProblemError,
-        ParamsError,
+        RecipeError,
         RequestValidationError,
         QueueFull,
         ClientDisconnect,
@@ -165,7 +165,7 @@ def _allowed(app: FastAPI, path: str) -> dict[str, str]:
     return {}
 
 
-def faults_of(error: ProblemError | ParamsError) -> list[FieldProblem]:
+def faults_of(error: ProblemError | RecipeError) -> list[FieldProblem]:
     """The fields at fault, where it is about fields."""
     if isinstance(error, ProblemError):
         return error.problem.errors or []

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from datetime import UTC, datetime
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
-from engine.catalog import ModelSpec
-from engine.params import MAX_PROMPT_CHARS, MAX_SEED, SCHEDULERS, VIEW_WEIGHTS, Geometry, PanoramaParams
-from engine.presets import PRESETS
 from jobs.board import JobView
 from jobs.record import Priority, State
+from recipe.fields import DEFAULTS, Recipe
+from recipe.fields import Field as RecipeField
+from recipe.models import ModelSpec
+from recipe.presets import PRESETS
+from recipe.request import REQUEST_FIELDS, resolve
 
 ID_PATTERN = "^[0-9a-f]{32}$"
 
-Prompt = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS)]
 MAX_METADATA_BYTES = 16 * 1024
 
 
@@ -34,43 +33,32 @@ def _small_json(value: dict[str, Any]) -> dict[str, Any]:
 Metadata = Annotated[dict[str, Any], AfterValidator(_small_json)]
 
 
-class PanoramaRequest(BaseModel):
+def _wire_field(spec: RecipeField, default: Any) -> tuple[Any, Any]:
+    """A field of the recipe as pydantic declares it: its type and its default with range and description."""
+    limits: dict[str, Any] = {"ge": spec.minimum, "le": spec.maximum, "max_length": spec.max_length}
+    if spec.kind is float:
+        limits["allow_inf_nan"] = False
+    if spec.required:
+        limits["min_length"] = 1
+    kind: Any = Literal[spec.choices] if spec.choices else spec.kind
+    limited = Annotated[kind, Field(**{name: limit for name, limit in limits.items() if limit is not None})]
+    if spec.nullable:
+        return limited | None, Field(None, description=spec.help)
+    return limited, Field(... if spec.required else default, description=spec.help)
+
+
+_WIRE_FIELDS: dict[str, Any] = {name: _wire_field(spec, DEFAULTS.get(name)) for name, spec in REQUEST_FIELDS.items()}
+_WireRecipe: Any = create_model("_WireRecipe", **_WIRE_FIELDS)
+
+
+class PanoramaRequest(_WireRecipe):
     """What to paint. Every field but `prompt` may be left out; null means the default."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    prompt: Annotated[Prompt, Field(min_length=1, description="What the panorama shows")]
-    negative_prompt: Prompt = Field("", description="What it should not show")
-    width: int = Field(2048, ge=1, description="Pixels; a multiple of the model's latent factor (8)")
-    height: int = Field(512, ge=1, description="Pixels; a multiple of the model's latent factor (8)")
-    num_inference_steps: int | None = Field(None, ge=1, description="Denoising steps; null: the model's default")
-    guidance_scale: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="Classifier-free guidance; null: the model's default"
-    )
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="null draws one and returns it")
-    model: str | None = Field(None, max_length=100, description="A name from GET /models; null: the server's default")
-    scheduler: Literal[SCHEDULERS] | None = Field(None, description="null: the model's default")  # type: ignore[valid-type]
-    circular: bool = Field(False, description="The right edge continues at the left one (360 degrees)")
-    view_stride: int | None = Field(None, ge=1, description="Latent cells between views; null: the model's default")
-    view_weights: Literal[VIEW_WEIGHTS] | None = Field(  # type: ignore[valid-type]
-        None, description="How overlapping views are averaged; null: the model's default, for Stable Diffusion uniform"
-    )
-    shift_views: bool | None = Field(
-        None, description="Move all views by a random distance each step (SpotDiffusion); null: false"
-    )
-    guidance_rescale: float | None = Field(
-        None, ge=0, le=1, description="How far guidance may not raise the contrast, from 0 to 1; null: 0, freely"
-    )
-    guidance_start: float | None = Field(
-        None, ge=0, le=1, description="Share of the steps after which guidance begins; null: 0"
-    )
-    guidance_end: float | None = Field(
-        None, ge=0, le=1, description="Share of the steps after which guidance ends; null: 1"
-    )
-    preset: Literal[tuple(PRESETS)] | None = Field(  # type: ignore[valid-type]
-        None,
-        description="Fills in what is left out, before the model's defaults do: from the original's way to a draft",
-    )
+    if TYPE_CHECKING:
+        model: str | None
+
     priority: Priority = Field(
         "interactive",
         description="`batch` is for work that nobody waits for: where both wait, four interactive jobs go before one",
@@ -92,39 +80,27 @@ class PanoramaRequest(BaseModel):
         version adds."""
         return self.model_dump(exclude_defaults=True)
 
-    def resolve(self, spec: ModelSpec) -> PanoramaParams:
+    def resolve(self, spec: ModelSpec) -> Recipe:
         """Every default filled in, the seed drawn.
 
         Raises:
-            ParamsError: for what the model cannot paint.
+            RecipeError: for what the model cannot paint.
         """
-        own = self.model_dump(exclude={"model", "preset", "priority", "metadata", "webhook_url"}, exclude_none=True)
-        preset = PRESETS[self.preset].values(geometry(spec)) if self.preset else {}
-        params = PanoramaParams(**{"seed": secrets.randbelow(2**32), **spec.defaults, **preset, **own})
-        params.check_fits(geometry(spec))
-        return params
+        return resolve(self.model_dump(include=set(REQUEST_FIELDS)), spec)
 
 
-class ResolvedInput(BaseModel):
+def _resolved_field(name: str, spec: RecipeField) -> tuple[Any, Any]:
+    return spec.kind, (... if spec.since_first else DEFAULTS[name])
+
+
+_RESOLVED_FIELDS: dict[str, Any] = {
+    name: _resolved_field(name, spec) for name, spec in REQUEST_FIELDS.items() if name != "preset"
+}
+_ResolvedRecipe: Any = create_model("_ResolvedRecipe", **_RESOLVED_FIELDS)
+
+
+class ResolvedInput(_ResolvedRecipe):
     """The input with every default resolved: sent again, it paints the same picture."""
-
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    num_inference_steps: int
-    guidance_scale: float
-    seed: int
-    model: str
-    scheduler: str
-    circular: bool
-    view_stride: int
-    view_weights: str
-    # Absent from jobs of the version before these were there.
-    shift_views: bool = False
-    guidance_rescale: float = 0.0
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
 
 
 class Progress(BaseModel):
@@ -228,16 +204,6 @@ class Health(BaseModel):
     workers: int | None = Field(None, description="Worker processes that are alive, where that was asked for")
 
 
-@cache
-def geometry(spec: ModelSpec) -> Geometry:
-    """A model's sizes, read from its files once.
-
-    Raises:
-        ModelError: when the folder is no diffusers model.
-    """
-    return spec.geometry()
-
-
 def job_out(view: JobView) -> Job:
     """A record as clients see it."""
     record = view.record
@@ -286,14 +252,14 @@ def fraction(step: int, total: int, *, done: bool) -> float:
 
 def model_info(spec: ModelSpec, *, default: bool) -> ModelInfo:
     """A model of the allow-list as clients see it."""
-    views = geometry(spec)
+    facts = spec.facts()
     return ModelInfo(
         name=spec.name,
         default=default,
-        window_px=views.window_px,
-        latent_factor=views.latent_factor,
+        window_px=facts.window_px,
+        latent_factor=facts.latent_factor,
         defaults=spec.defaults,
-        presets={name: preset.values(views) for name, preset in PRESETS.items()},
+        presets={name: preset.values(facts) for name, preset in PRESETS.items()},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from engine.params import PanoramaParams
+from recipe.fields import Recipe
 from service.dependencies import Services
 from service.problems import FieldProblem, invalid
 from service.schemas import PanoramaRequest
@@ -15,7 +15,7 @@ def resolved(services: Services, body: PanoramaRequest) -> dict[str, Any]:
     """Every parameter and the model's name: a job's input.
 
     Raises:
-        ProblemError, ParamsError: naming each field at fault.
+        ProblemError, RecipeError: naming each field at fault.
     """
     name = body.model or next(iter(services.catalog))
     if name not in services.catalog:
@@ -43,7 +43,7 @@ def webhook_target(services: Services, body: PanoramaRequest) -> str | None:
         raise invalid([FieldProblem(pointer="#/webhook_url", detail=str(error))]) from error
 
 
-def _too_much(services: Services, params: PanoramaParams) -> list[FieldProblem]:
+def _too_much(services: Services, params: Recipe) -> list[FieldProblem]:
     limits = services.settings
     width, height, steps = params.width, params.height, params.num_inference_steps
     faults = [

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.desk import Desk, running_desk
-from tests.light import light_stack, witness_of
-from tests.processes import RedisServer, Stack, running_stack
-from tests.promise import Jobs
-from tests.witness import Witness
+from testkit.fake_model_stack import checker_of, running_fake_model_stack
+from testkit.job_checker import JobChecker
+from testkit.jobs import Jobs
+from testkit.processes import RedisServer, Stack, running_stack
+from testkit.workerless import WorkerlessApi, running_workerless_api
 
 
 @pytest.fixture(scope="session")
@@ -59,23 +59,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, other_tiny
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def workerless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerlessApi]:
     """The API alone, with a test in the place of the worker: for what no picture has to be painted for."""
-    with running_desk(tmp_path_factory.mktemp("desk")) as running:
+    with running_workerless_api(tmp_path_factory.mktemp("workerless")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Redis and the API, short limits; each test starts light workers of its own."""
-    with light_stack(tmp_path_factory.mktemp("light")) as running:
+def fake_model_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Redis and the API, short limits; each test starts workers of its own, without a model."""
+    with running_fake_model_stack(tmp_path_factory.mktemp("fake-model")) as running:
         yield running
 
 
 @pytest.fixture
-def witness(light: Stack) -> Iterator[Witness]:
-    """Of jobs on `light`; the test's workers are gone afterwards."""
-    with witness_of(light) as watching:
+def checker(fake_model_stack: Stack) -> Iterator[JobChecker]:
+    """For jobs on `fake_model_stack`; the test's workers are gone afterwards."""
+    with checker_of(fake_model_stack) as watching:
         yield watching
 
 
@@ -93,6 +93,6 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 
 def _build(tmp_path_factory: pytest.TempPathFactory, name: str, **options: int) -> Path:
-    from tests.tiny import build_tiny_model  # transformers and diffusers take seconds to import
+    from testkit.tiny import build_tiny_model  # transformers and diffusers take seconds to import
 
     return build_tiny_model(tmp_path_factory.mktemp("models") / name, **options)

@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from engine.catalog import BUILTIN
 from engine.loading import default_device, default_dtype, load_model
 from engine.model import StableDiffusion
 from engine.paint import Panorama, paint
-from engine.params import PanoramaParams
-from engine.presets import PRESETS
 from engine.views import plan_views
+from recipe.fields import Recipe
+from recipe.models import BUILTIN
+from recipe.presets import PRESETS
 
 from . import code, config, latents
 from .attributes import BIOMES, SNOWLESS, TIMES, WEATHERS
@@ -79,9 +79,9 @@ def requests(count: int) -> list[Asked]:
 
 def picture(
     model: StableDiffusion, asked: Asked, seed: int, width: int, changes: Mapping[str, Any]
-) -> tuple[PanoramaParams, Panorama]:
+) -> tuple[Recipe, Panorama]:
     """The panorama of 512 x `width` px with the model's own defaults, but for `changes`."""
-    params = PanoramaParams(
+    params = Recipe(
         prompt=asked.prompt,
         width=width,
         height=config.HEIGHT,
@@ -104,7 +104,7 @@ class Seams:
     wrap: float | None
 
 
-def seams(pixels: np.ndarray, params: PanoramaParams) -> Seams:
+def seams(pixels: np.ndarray, params: Recipe) -> Seams:
     """Of one panorama."""
     wide = np.concatenate([pixels[:, -17:], pixels, pixels[:, :17]], 1) if params.circular else pixels
     steps = np.abs(np.diff(wide.astype(np.float32), axis=1)).mean((0, 2))
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--dtype", default=default_dtype(default_device()), help="default: what a worker would take")
     options = parser.parse_args()
     model = load_model(BUILTIN["demo"], device=default_device(), dtype=options.dtype)
-    changes = PRESETS[options.preset].values(model.geometry) if options.preset else {}
+    changes = PRESETS[options.preset].values(model.facts) if options.preset else {}
     fitted, judge, asked = code.load(), load(), requests(options.count)
     codes, found, seconds = [], [], []
     for seed, want in enumerate(asked):

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from engine.catalog import BUILTIN
 from engine.loading import load_model
 from engine.paint import paint
-from engine.params import PanoramaParams
+from recipe.fields import Recipe
+from recipe.models import BUILTIN
 
 PROMPTS = (
     "snowy mountains at sunset",
@@ -65,7 +65,7 @@ def main() -> None:
             "view_stride": options.stride,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
-        params = PanoramaParams(
+        params = Recipe(
             prompt=prompt, width=options.width, height=512, seed=options.seed + i, **{**spec.defaults, **chosen}
         )
         picture = Image.fromarray(paint(model, params).pixels).resize((width, height), Image.Resampling.LANCZOS)

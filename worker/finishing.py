@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from redis.exceptions import RedisError
 
-from engine.params import PanoramaParams
 from engine.picture import encode_png
 from jobs import tracing
 from jobs.claims import JobClaims
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore, StoredImage, StoreError
+from recipe.fields import Recipe
 from worker.endings import Endings, Limits, fault
 from worker.pulse import Pulse, Watch
 from worker.stopping import Stopping
@@ -121,7 +121,7 @@ class Finisher:
         timings: dict[str, float] = {**done["timings"]}
         with _phase("png", timings):
             pixels = np.frombuffer(done["image"], np.uint8).reshape(done["height"], done["width"], 3)
-            params = PanoramaParams.of(record.input)
+            params = Recipe.of(record.input)
             png = encode_png(pixels, params, model=record.input["model"], revision=done["revision"])
         with _phase("store", timings):
             image = self._keep(record, watch, png)

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 
 from engine.batching import is_out_of_memory
-from engine.errors import BadPicture, EngineError, Interrupted, ModelError, ParamsError
+from engine.errors import BadPicture, Interrupted
 from engine.model import StableDiffusion
 from engine.paint import paint
-from engine.params import PanoramaParams
 from jobs import logs
 from jobs.settings import Settings
+from recipe.errors import ModelError, PaintError, RecipeError
+from recipe.fields import Recipe
 from worker.messages import receive, send
 from worker.preview import Previews
 from worker.warm import WarmModels
@@ -29,7 +30,7 @@ from worker.warm import WarmModels
 log = logging.getLogger("worker.model_process")
 
 # Errors of the request or of the model's own arithmetic: another attempt would end the same way.
-_FINAL = {ParamsError: "cannot-be-painted", ModelError: "model-unavailable", BadPicture: "bad-picture"}
+_FINAL = {RecipeError: "cannot-be-painted", ModelError: "model-unavailable", BadPicture: "bad-picture"}
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ class Painter:
             pixels, summary = self._paint(job_input)
         except Interrupted:
             send(self._connection, "interrupted")
-        except EngineError as error:
+        except PaintError as error:
             self._tell_failed(_FINAL.get(type(error), "engine-error"), str(error), final=True)
         except torch.AcceleratorError as error:  # what every later call of this process would meet as well
             self._tell_failed("device-error", str(error).splitlines()[0])
@@ -104,7 +105,7 @@ class Painter:
             self._tell_loaded(name, model, load_seconds)
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
-        params = PanoramaParams.of(job_input)
+        params = Recipe.of(job_input)
         batches = self._models.batches(name, params)
         preview_of = self._previews.of(model)
         send(self._connection, "phase", phase="denoising")

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from engine.batching import MicroBatches
-from engine.catalog import ModelSpec
-from engine.errors import ModelError
 from engine.loading import default_device, default_dtype, load_model
 from engine.memory import Footprint, fit, free_bytes, measure, needed_bytes
 from engine.model import StableDiffusion
-from engine.params import PanoramaParams
 from engine.warmup import warm_up
 from jobs.settings import Settings
+from recipe.errors import ModelError
+from recipe.fields import Recipe
+from recipe.models import ModelSpec
 
 # Of a canvas's pixel, more than any known model needs in fp32: where this much is free, nothing has to be foreseen.
 _SURELY_ENOUGH = 16 * 1024
@@ -79,11 +79,11 @@ class WarmModels:
         on_gpu = torch.device(self._device).type == "cuda"
         return on_gpu if self._settings.compile is None else self._settings.compile
 
-    def batches(self, name: str, params: PanoramaParams) -> MicroBatches:
+    def batches(self, name: str, params: Recipe) -> MicroBatches:
         """How many views of a warm model share a call for this job, so that it fits into the memory that is free.
 
         Raises:
-            ParamsError: when not even one view at a time fits.
+            RecipeError: when not even one view at a time fits.
         """
         warm = self._models[name]
         device, limit = warm.model.device, self._settings.job_memory_gb

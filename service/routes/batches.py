@@ -12,11 +12,11 @@ from typing import IO, Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
-from engine.errors import ParamsError
 from jobs.batches import Batch as BatchRecord
 from jobs.batches import NewJob
 from jobs.board import QueueFull
 from jobs.idempotency import Idempotency
+from recipe.errors import RecipeError
 from service.archive import zipped
 from service.batch_schemas import Batch, batch_out
 from service.bodies import JSON, JSON_LINES, batch_items, canonical, media_type, of_item, spooled
@@ -136,7 +136,7 @@ async def _look(services: Services, file: IO[bytes], kind: str) -> _Findings:
             try:
                 resolved(services, item)
                 webhook_target(services, item)
-            except (ProblemError, ParamsError) as error:
+            except (ProblemError, RecipeError) as error:
                 found.refuse(index, of_item(index, faults_of(error)))
             else:
                 found.accept(item)
@@ -170,7 +170,7 @@ async def _fill(services: Services, batch: BatchRecord, file: IO[bytes], kind: s
 def _new_job(services: Services, index: int, item: PanoramaRequest) -> NewJob | None:
     try:
         params, webhook_url = resolved(services, item), webhook_target(services, item)
-    except (ProblemError, ParamsError):
+    except (ProblemError, RecipeError):
         return None  # it was told with the refused ones
     priority = item.priority if "priority" in item.model_fields_set else "batch"
     return NewJob(index, params, item.metadata, priority, webhook_url)

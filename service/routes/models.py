@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from engine.params import SCHEDULERS, VIEW_WEIGHTS
+from recipe.fields import VIEW_WEIGHTS
+from recipe.schedulers import SCHEDULERS
 from service.dependencies import Held
 from service.schemas import Models, model_info
 

@@ -1,0 +1,230 @@
+"""Every field of a panorama request, once: its type, range, default and help.
+
+The wire schema (`service.schemas`), the resolved input of a job, the flags of `python -m engine` and the recipe in a
+PNG are made from this table. A new field is one attribute of `Recipe`, and what the engine does with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Self
+
+from recipe.errors import FieldError, RecipeError
+from recipe.facts import ModelFacts
+from recipe.schedulers import SCHEDULERS
+
+VIEW_WEIGHTS = ("uniform", "hann", "gaussian")
+
+MAX_PROMPT_CHARS = 2000
+# A seed survives JSON in every language: doubles hold integers exactly up to 2**53 - 1 (RFC 8259, section 6).
+MAX_SEED = 2**53 - 1
+# The length of the training schedule of every Stable Diffusion: more steps than that do not exist.
+MAX_STEPS = 1000
+
+_METADATA_KEY = "recipe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field as every interface offers it.
+
+    Args:
+        kind: type of its value.
+        help: what it means, for people: the wire schema's description.
+        flag: the original's name of it on the command line; by default the field's own.
+        required: it has no default.
+        nullable: null (or absent) asks for the model's default, or what `help` says.
+        since_first: jobs of the first release have it already; later fields have a default when an old job is read.
+        minimum, maximum: inclusive range of a number.
+        max_length: of a text, in characters.
+        choices: all values of a text.
+    """
+
+    kind: type
+    help: str
+    flag: str = ""
+    required: bool = False
+    nullable: bool = True
+    since_first: bool = True
+    minimum: float | None = None
+    maximum: float | None = None
+    max_length: int | None = None
+    choices: tuple[str, ...] = ()
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value, or None."""
+        if self.kind is str:
+            return self._text_fault(value)
+        if self.kind is float and not math.isfinite(value):
+            return "must be a finite number"
+        low, high = self.minimum, self.maximum
+        if (low is None or value >= low) and (high is None or value <= high):
+            return None
+        if self.kind is float:
+            return f"must be between {low:g} and {high:g}, not {value:g}"
+        return f"must be at least {low}, not {value}" if value < (low or 0) else f"must be at most {high}, not {value}"
+
+    def _text_fault(self, text: str) -> str | None:
+        if self.choices:
+            return None if text in self.choices else f"must be one of {', '.join(self.choices)}; not {text!r}"
+        if self.required and not text.strip():
+            return "must not be empty"
+        if self.max_length is not None and len(text) > self.max_length:
+            return f"must be at most {self.max_length} characters, not {len(text)}"
+        return None
+
+
+def _of(default: Any, **described: Any) -> Any:
+    """A dataclass field with its description; `...` as the default makes it required."""
+    described.setdefault("required", default is ...)
+    metadata = {_METADATA_KEY: Field(**described)}
+    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One panorama to paint, every default filled in. Sizes are pixels, `view_stride` is latent cells.
+
+    Classifier-free guidance works in the steps between the shares `guidance_start` and `guidance_end` of all
+    (arXiv 2404.07724), and its contrast is drawn back to the prompt's own by `guidance_rescale` (0 none, 1 wholly;
+    arXiv 2305.08891, section 3.4). `shift_views` moves all views by a random distance each step (SpotDiffusion,
+    arXiv 2407.15507), so that few views leave no seams.
+
+    The defaults are the original's (MultiDiffusion, Bar-Tal et al. 2023, arXiv 2302.08113).
+
+    Raises:
+        RecipeError: on construction, naming every field that no model could paint.
+    """
+
+    prompt: str = _of(..., kind=str, nullable=False, max_length=MAX_PROMPT_CHARS, help="What the panorama shows")
+    negative_prompt: str = _of(
+        "", kind=str, nullable=False, max_length=MAX_PROMPT_CHARS, flag="negative", help="What it should not show"
+    )
+    width: int = _of(
+        2048, kind=int, nullable=False, minimum=1, flag="W", help="Pixels; a multiple of the model's latent factor (8)"
+    )
+    height: int = _of(
+        512, kind=int, nullable=False, minimum=1, flag="H", help="Pixels; a multiple of the model's latent factor (8)"
+    )
+    num_inference_steps: int = _of(
+        50, kind=int, minimum=1, flag="steps", help="Denoising steps; null: the model's default"
+    )
+    guidance_scale: float = _of(
+        7.5,
+        kind=float,
+        minimum=0,
+        maximum=100,
+        flag="guidance",
+        help="Classifier-free guidance; null: the model's default",
+    )
+    seed: int = _of(0, kind=int, minimum=0, maximum=MAX_SEED, help="null draws one and returns it")
+    scheduler: str = _of("ddim", kind=str, choices=tuple(SCHEDULERS), help="null: the model's default")
+    circular: bool = _of(
+        False, kind=bool, nullable=False, help="The right edge continues at the left one (360 degrees)"
+    )
+    view_stride: int = _of(
+        8, kind=int, minimum=1, flag="stride", help="Latent cells between views; null: the model's default"
+    )
+    view_weights: str = _of(
+        "uniform",
+        kind=str,
+        choices=VIEW_WEIGHTS,
+        flag="weights",
+        help="How overlapping views are averaged; null: the model's default, for Stable Diffusion uniform",
+    )
+    shift_views: bool = _of(
+        False,
+        kind=bool,
+        since_first=False,
+        help="Move all views by a random distance each step (SpotDiffusion); null: false",
+    )
+    guidance_rescale: float = _of(
+        0.0,
+        kind=float,
+        since_first=False,
+        minimum=0,
+        maximum=1,
+        help="How far guidance may not raise the contrast, from 0 to 1; null: 0, freely",
+    )
+    guidance_start: float = _of(
+        0.0,
+        kind=float,
+        since_first=False,
+        minimum=0,
+        maximum=1,
+        help="Share of the steps after which guidance begins; null: 0",
+    )
+    guidance_end: float = _of(
+        1.0,
+        kind=float,
+        since_first=False,
+        minimum=0,
+        maximum=1,
+        help="Share of the steps after which guidance ends; null: 1",
+    )
+
+    def __post_init__(self) -> None:
+        faults = {name: spec.fault(getattr(self, name)) for name, spec in FIELDS.items()}
+        if not faults["num_inference_steps"] and self.num_inference_steps > MAX_STEPS:
+            faults["num_inference_steps"] = f"must be at most {MAX_STEPS}, not {self.num_inference_steps}"
+        if not (faults["guidance_start"] or faults["guidance_end"]) and self.guidance_start > self.guidance_end:
+            faults["guidance_end"] = f"must be at least guidance_start, {self.guidance_start:g}"
+        _raise_for(faults)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """From a job's input or a picture's recipe, which hold more than what a painting needs.
+
+        Raises:
+            RecipeError
+        """
+        return cls(**{name: settings[name] for name in FIELDS if name in settings})
+
+    def check_fits(self, facts: ModelFacts) -> None:
+        """Check the sizes against what the model can paint.
+
+        Raises:
+            RecipeError: for a side that is no multiple of the latent factor or smaller than one view, and for a
+                stride that leaves gaps between views.
+        """
+        stride_fault = None
+        if self.view_stride > facts.window:
+            stride_fault = (
+                f"must be at most {facts.window}, the model's view in latent cells: a larger stride leaves gaps"
+            )
+        _raise_for(
+            {
+                "width": _size_fault(self.width, facts),
+                "height": _size_fault(self.height, facts),
+                "view_stride": stride_fault,
+            }
+        )
+
+
+# The fields of `Recipe` by name, in their order.
+FIELDS: Mapping[str, Field] = MappingProxyType({each.name: each.metadata[_METADATA_KEY] for each in fields(Recipe)})
+# Their defaults by name; the required ones have none.
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {each.name: each.default for each in fields(Recipe) if not FIELDS[each.name].required}
+)
+
+
+def _raise_for(faults: Mapping[str, str | None]) -> None:
+    errors = tuple(FieldError(name, fault) for name, fault in faults.items() if fault)
+    if errors:
+        raise RecipeError(errors)
+
+
+def _size_fault(pixels: int, facts: ModelFacts) -> str | None:
+    if pixels % facts.latent_factor:
+        below = pixels - pixels % facts.latent_factor
+        return (
+            f"must be a multiple of {facts.latent_factor}, not {pixels}"
+            f" (nearest: {max(below, facts.window_px)} or {max(below + facts.latent_factor, facts.window_px)})"
+        )
+    if pixels < facts.window_px:
+        return f"must be at least {facts.window_px}, the model's own view; not {pixels}"
+    return None

@@ -1,0 +1,51 @@
+"""From what was asked for to what will be painted: every default filled in."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from recipe.fields import FIELDS, Field, Recipe
+from recipe.models import ModelSpec
+from recipe.presets import PRESETS
+
+# Fields of a request that choose defaults for the others, and are no part of the recipe.
+MODEL = Field(kind=str, max_length=100, help="A name from GET /models; null: the server's default")
+PRESET = Field(
+    kind=str,
+    choices=tuple(PRESETS),
+    help="Fills in what is left out, before the model's defaults do: from the original's way to a draft",
+)
+
+
+def _request_fields() -> dict[str, Field]:
+    """The recipe's fields, with the model named beside the seed, where people look for it."""
+    request: dict[str, Field] = {}
+    for name, spec in FIELDS.items():
+        request[name] = spec
+        if name == "seed":
+            request["model"] = MODEL
+    return {**request, "preset": PRESET}
+
+
+# What a request may say of the picture, in the order in which it is documented.
+REQUEST_FIELDS: Mapping[str, Field] = MappingProxyType(_request_fields())
+
+
+def resolve(request: Mapping[str, Any], spec: ModelSpec) -> Recipe:
+    """`request` for a model: what is absent or null comes from the preset, then the model, then the table of fields.
+
+    A seed that was not given is drawn.
+
+    Raises:
+        RecipeError: for what no model, or not this one, could paint.
+        ModelError: when the model's facts cannot be read.
+    """
+    facts = spec.facts()
+    given = {name: request[name] for name in FIELDS if request.get(name) is not None}
+    preset = PRESETS[request["preset"]].values(facts) if request.get("preset") else {}
+    recipe = Recipe(**{"seed": secrets.randbelow(2**32), **spec.defaults, **preset, **given})
+    recipe.check_fits(facts)
+    return recipe

@@ -1,0 +1,60 @@
+"""Schedulers by name: the class of diffusers that each is, and the options that make it that one. Imports no torch.
+
+The names are those of diffusers' documentation and of InvokeAI; `_karras` is the noise schedule of arXiv 2206.00364,
+equation 5. To add one, add a line here and write `openapi.yaml` anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+_KARRAS = {"use_karras_sigmas": True}
+_DPMPP = {"algorithm_type": "dpmsolver++"}
+_SDE = {"algorithm_type": "sde-dpmsolver++"}
+_LOWER_ORDER_FINAL = {"lower_order_final": True}  # what this class sets by itself, with a warning
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """`class_name` is a class of diffusers; `options` override the model's own scheduler configuration."""
+
+    class_name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
+    {
+        "ddim": Scheduler("DDIMScheduler"),
+        "ddpm": Scheduler("DDPMScheduler"),
+        "deis": Scheduler("DEISMultistepScheduler"),
+        "deis_karras": Scheduler("DEISMultistepScheduler", _KARRAS),
+        "dpmpp_2m": Scheduler("DPMSolverMultistepScheduler", _DPMPP),
+        "dpmpp_2m_karras": Scheduler("DPMSolverMultistepScheduler", _DPMPP | _KARRAS),
+        "dpmpp_2m_sde": Scheduler("DPMSolverMultistepScheduler", _SDE),
+        "dpmpp_2m_sde_karras": Scheduler("DPMSolverMultistepScheduler", _SDE | _KARRAS),
+        "dpmpp_2s": Scheduler("DPMSolverSinglestepScheduler", _DPMPP | _LOWER_ORDER_FINAL),
+        "dpmpp_2s_karras": Scheduler("DPMSolverSinglestepScheduler", _DPMPP | _KARRAS | _LOWER_ORDER_FINAL),
+        "dpmpp_3m": Scheduler("DPMSolverMultistepScheduler", _DPMPP | {"solver_order": 3}),
+        "dpmpp_sde": Scheduler("DPMSolverSDEScheduler"),
+        "dpmpp_sde_karras": Scheduler("DPMSolverSDEScheduler", _KARRAS),
+        "euler": Scheduler("EulerDiscreteScheduler"),
+        "euler_a": Scheduler("EulerAncestralDiscreteScheduler"),
+        "euler_karras": Scheduler("EulerDiscreteScheduler", _KARRAS),
+        "heun": Scheduler("HeunDiscreteScheduler"),
+        "heun_karras": Scheduler("HeunDiscreteScheduler", _KARRAS),
+        "kdpm_2": Scheduler("KDPM2DiscreteScheduler"),
+        "kdpm_2_a": Scheduler("KDPM2AncestralDiscreteScheduler"),
+        "kdpm_2_karras": Scheduler("KDPM2DiscreteScheduler", _KARRAS),
+        "lcm": Scheduler("LCMScheduler"),
+        "lms": Scheduler("LMSDiscreteScheduler"),
+        "lms_karras": Scheduler("LMSDiscreteScheduler", _KARRAS),
+        "pndm": Scheduler("PNDMScheduler", {"skip_prk_steps": True}),
+        "sa_solver": Scheduler("SASolverScheduler"),
+        "tcd": Scheduler("TCDScheduler"),
+        "unipc": Scheduler("UniPCMultistepScheduler"),
+        "unipc_karras": Scheduler("UniPCMultistepScheduler", _KARRAS),
+    }
+)

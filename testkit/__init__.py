@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: tiny models, real processes, the article's loop, and checks of whole jobs."""

@@ -1,0 +1,72 @@
+"""`python -m testkit.faulty_model FD`: the real model process with a tiny model, and faults that a prompt asks for.
+
+The fault comes out of the second step. `... once` comes once in all: that it came is remembered in the folder
+FAULT_FOLDER.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.model import StableDiffusion
+from engine.paint import paint
+from worker import model_process
+
+_poisoned = False  # a sticky CUDA error stays with its process
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _abort() -> None:
+    os.abort()
+
+
+def _hang() -> None:
+    time.sleep(3600)
+
+
+def _out_of_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def _sticky() -> None:
+    global _poisoned  # noqa: PLW0603 - as the device's context is global
+    _poisoned = True
+
+
+FAULTS = {"kill": _kill, "abort": _abort, "hang": _hang, "memory": _out_of_memory, "sticky": _sticky}
+
+
+def _faulty_paint(model: StableDiffusion, params: Any, *, on_step: Any, **options: Any) -> Any:
+    fault, _, how_often = params.prompt.removeprefix("fault ").partition(" ")
+    wanted = fault in FAULTS and (how_often != "once" or _first_time(fault))
+
+    def faulty_step(step: int, total: int, latents: torch.Tensor) -> None:
+        if wanted and step == 2:
+            FAULTS[fault]()
+        if _poisoned:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors ...")
+        on_step(step, total, latents)
+
+    return paint(model, params, on_step=faulty_step, **options)
+
+
+def _first_time(fault: str) -> bool:
+    marker = Path(os.environ["FAULT_FOLDER"]) / fault
+    if marker.exists():
+        return False
+    marker.touch()
+    return True
+
+
+if __name__ == "__main__":
+    model_process.paint = _faulty_paint  # type: ignore[attr-defined]
+    model_process.main()

@@ -1,0 +1,88 @@
+"""The API without a worker: a test claims, paints nothing, and ends jobs as it likes, at once and in any order."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from PIL import Image
+
+from jobs.claims import JobClaims, Terms
+from jobs.record import JobRecord, State
+from jobs.store import ImageStore
+from testkit.processes import RedisServer, Stack, running_stack
+
+PANORAMA = {"prompt": "mountains", "width": 256, "height": 136, "num_inference_steps": 5, "seed": 7}
+
+
+class WorkerlessApi:
+    """A running API and the worker's side of its jobs."""
+
+    def __init__(self, stack: Stack, **headers: str) -> None:
+        self.stack = stack
+        self.http = httpx.Client(base_url=stack.url, timeout=30, headers=headers)
+        self.redis = stack.redis.client()
+        self.claims = JobClaims(self.redis, "a test", Terms(lease_seconds=600))
+        self.store = ImageStore((stack.folder / "data" / "images").as_uri())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        self.redis.close()
+
+    def submit(self, **changes: Any) -> dict[str, Any]:
+        response = self.http.post("/panoramas", json={**PANORAMA, **changes})
+        assert response.status_code == 202, response.text
+        return response.json()
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        return self.http.get(f"/jobs/{job_id}").json()
+
+    def claim(self, job_id: str) -> JobRecord:
+        record = self.claims.claim(job_id)
+        assert record is not None
+        return record
+
+    def step(self, record: JobRecord, step: int) -> None:
+        self.claims.progress(record.id, record.token, step=step, total_steps=5, phase="denoising")
+
+    def succeed(self, record: JobRecord) -> dict[str, Any]:
+        """Commit a picture that is one, though nobody painted it."""
+        buffer = io.BytesIO()
+        Image.new("RGB", (256, 136), (10, 20, int(record.id[:2], 16))).save(buffer, "PNG")
+        stored = self.store.put(record.id, record.token, buffer.getvalue())
+        result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 256, "height": 136}
+        self.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={"denoise": 1.5})
+        return self.get(record.id)
+
+    def done(self, **changes: Any) -> dict[str, Any]:
+        """A job from submit to success."""
+        return self.succeed(self.claim(self.submit(**changes)["id"]))
+
+
+def model_on_paper(folder: Path) -> str:
+    """A list of models with one of which only the sizes are known: all that the API ever reads."""
+    for part, config in (("unet", {"sample_size": 16}), ("vae", {"block_out_channels": [4, 4, 4, 4]})):
+        (folder / "model" / part).mkdir(parents=True)
+        (folder / "model" / part / "config.json").write_text(json.dumps(config))
+    return f"tiny={folder / 'model'}"
+
+
+@contextmanager
+def running_workerless_api(
+    folder: Path, *, redis: RedisServer | None = None, **environment: str
+) -> Iterator[WorkerlessApi]:
+    """An API of its own for a test that changes settings or restarts it."""
+    models = model_on_paper(folder)
+    with (
+        running_stack(folder, models, workers=0, redis=redis, **environment) as stack,
+        WorkerlessApi(stack) as workerless,
+    ):
+        yield workerless

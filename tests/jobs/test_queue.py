@@ -1,0 +1,147 @@
+"""Who goes first: priorities without starving, owners in turn, and places that are what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from redis.exceptions import OutOfMemoryError
+
+from jobs import keys
+from jobs.envelope import WINDOW
+from jobs.record import State
+from jobs.scripts import SHARE
+from testkit.jobs import FAULT, RESULT, Jobs
+from testkit.processes import eventually
+
+
+def _take_all(jobs: Jobs) -> list[str]:
+    taken = []
+    while job_id := jobs.take():
+        taken.append(job_id)
+    return taken
+
+
+def test_interactive_jobs_go_before_batch_jobs_which_are_not_starved(jobs: Jobs) -> None:
+    batch = [jobs.submit(priority="batch") for _ in range(6)]
+    interactive = [jobs.submit() for _ in range(12)]
+    handed, taken = batch[:WINDOW], _take_all(jobs)
+    assert taken[:WINDOW] == handed, "what RQ has already goes first"
+    waiting = taken[WINDOW:]
+    turns = [job_id in batch for job_id in waiting]
+    a_turn = [False] * SHARE + [True]
+    assert turns == (a_turn * 3)[: len(turns)] + [True] * (len(turns) - 15)
+    assert [job_id for job_id in taken if job_id in batch] == batch
+    assert [job_id for job_id in taken if job_id in interactive] == interactive
+
+
+def test_an_owner_of_many_jobs_does_not_hold_up_another(jobs: Jobs) -> None:
+    many = [jobs.submit(owner="a") for _ in range(10)]
+    few = [jobs.submit(owner="b") for _ in range(3)]
+    taken = _take_all(jobs)
+    assert [taken.index(job_id) for job_id in few] == [WINDOW + 1, WINDOW + 3, WINDOW + 5]
+    assert [job_id for job_id in taken if job_id in many] == many
+
+
+def test_who_was_away_does_not_come_back_with_turns_saved_up(jobs: Jobs) -> None:
+    jobs.submit(owner="b")
+    early = [jobs.submit(owner="a") for _ in range(20)]
+    for _ in range(15):
+        jobs.take()
+    late = [jobs.submit(owner="b") for _ in range(3)]
+    rest = _take_all(jobs)
+    assert rest.index(late[1]) - rest.index(late[0]) == 2
+    assert early[-1] in rest
+
+
+def test_every_place_in_the_queue_is_the_place_it_is_served_from(jobs: Jobs) -> None:
+    lines = [{"owner": owner, "priority": priority} for owner in "abc" for priority in ("batch", "interactive")]
+    submitted = [jobs.submit(**line) for _ in range(5) for line in lines]
+    jobs.take()
+    jobs.take()
+    places = {job_id: jobs.get(job_id).queue_position for job_id in submitted}
+    queued = {job_id: place for job_id, place in places.items() if place is not None}
+    assert sorted(queued.values()) == list(range(len(queued)))
+    assert _take_all(jobs) == sorted(queued, key=queued.__getitem__)
+
+
+def test_a_job_that_is_put_back_keeps_its_place(jobs: Jobs) -> None:
+    first, *others = [jobs.submit(priority="batch", owner="a") for _ in range(6)]
+    taken = jobs.take()
+    assert taken == first
+    jobs.worker().release(first, 1, fault=FAULT)
+    assert _take_all(jobs)[: WINDOW + 1] == [*others[:WINDOW], first]
+
+
+def test_a_full_server_refuses_a_submit_whole_and_lets_accepted_jobs_go_on(jobs: Jobs) -> None:
+    queued, running = jobs.submit(), jobs.submit()
+    worker = jobs.worker()
+    worker.claim(running)
+    before = jobs.redis.dbsize()
+    jobs.redis.config_set("maxmemory", 1)
+    try:
+        for _ in range(2):
+            with pytest.raises(OutOfMemoryError):
+                jobs.submit("f" * 32)
+        assert jobs.redis.dbsize() == before
+        assert jobs.get("f" * 32) is None
+        assert worker.renew(running, 1) == "ok"
+        assert worker.progress(running, 1, step=1) == "ok"
+        assert worker.finish(running, 1, State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
+        assert worker.claim(queued) is not None
+        assert jobs.worker(lease_seconds=0.001).renew(queued, 1) == "ok"
+        assert eventually(lambda: worker.reconcile()[0] == 1, 2)
+        assert jobs.cancel(queued)
+        worker.expire(running)
+        assert jobs.get(running).record.state == State.EXPIRED
+    finally:
+        jobs.redis.config_set("maxmemory", 0)
+
+
+def test_the_last_part_of_the_memory_is_kept_for_what_was_accepted(jobs: Jobs) -> None:
+    jobs.redis.config_set("maxmemory", int(jobs.redis.info("memory")["used_memory"] * 1.05))
+    try:
+        with pytest.raises(OutOfMemoryError):
+            jobs.submit()
+        assert jobs.redis.set("other", "still fits")
+    finally:
+        jobs.redis.config_set("maxmemory", 0)
+
+
+RECORDED = Path(__file__).parent / "recorded" / "record-0.1.0.json"
+
+
+def test_a_job_that_an_earlier_version_queued_is_served(jobs: Jobs) -> None:
+    recorded = json.loads(RECORDED.read_text())
+    jobs.redis.hset(keys.job("e" * 32), mapping=recorded)
+    jobs.redis.zadd("panoramas:waiting", {"e" * 32: recorded["sequence"]})
+    view = jobs.get("e" * 32)
+    assert (view.record.state, view.queue_position) == (State.QUEUED, 0)
+    assert (view.record.owner, view.record.priority) == ("", "interactive")
+    jobs.worker().reconcile()
+    record = jobs.worker("a").claim("e" * 32)
+    assert record is not None
+    assert record.input["prompt"] == "snowy mountains at sunset"
+    assert jobs.worker("a").release("e" * 32, record.token, fault=FAULT) == State.QUEUED
+    assert jobs.take() == "e" * 32
+
+
+def test_a_job_that_a_later_version_queued_is_served_with_its_unknown_fields_untouched(jobs: Jobs) -> None:
+    recorded = json.loads(RECORDED.read_text())
+    recorded["input"] = json.dumps({**json.loads(recorded["input"]), "from_the_future": 1})
+    jobs.redis.hset(keys.job("e" * 32), mapping={**recorded, "from_the_future": '{"x":1}', "priority": "urgent"})
+    jobs.redis.zadd("panoramas:waiting", {"e" * 32: recorded["sequence"]})
+    jobs.worker().reconcile()
+    assert jobs.take() == "e" * 32
+    assert jobs.redis.hget(keys.job("e" * 32), "from_the_future") == '{"x":1}'
+    assert jobs.worker().finish("e" * 32, 1, State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
+
+
+def test_a_record_that_lacks_what_came_later_is_read(jobs: Jobs) -> None:
+    jobs.redis.hset(keys.job("e" * 32), mapping={"state": "queued", "sequence": 1, "created_at": 1, "input": "{}"})
+    jobs.redis.zadd("panoramas:waiting", {"e" * 32: 1})
+    jobs.worker().reconcile()
+    assert jobs.take() == "e" * 32
+    record = jobs.get("e" * 32).record
+    assert (record.attempt, record.token, record.metadata, record.notices) == (1, 1, {}, [])

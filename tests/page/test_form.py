@@ -1,0 +1,55 @@
+"""The form: what it asks for comes from the API, and what is wrong is said beside the field."""
+
+from __future__ import annotations
+
+import httpx
+from playwright.sync_api import expect
+
+from testkit.processes import Stack
+from tests.page.visitor import Visitor
+
+
+def test_bad_input_is_told_beside_its_field_and_makes_no_job(visitor: Visitor, studio: Stack) -> None:
+    page = visitor.page
+    with httpx.Client(base_url=studio.url) as http:
+        before = http.get("/jobs").json()["items"]
+        visitor.fill("hills", width=1001)
+        page.get_by_role("button", name="Paint", exact=True).click()
+        width = page.get_by_label("Width")
+        expect(width).to_have_attribute("aria-invalid", "true")
+        expect(width).to_be_focused()
+        expect(page.locator("#field-width-fault")).to_contain_text("multiple of 8")
+        visitor.fill("", width=1024)
+        page.get_by_role("button", name="Paint", exact=True).click()
+        expect(page.locator("#prompt-fault")).not_to_be_empty()
+        expect(page.locator("#field-width-fault")).to_be_empty()
+        assert http.get("/jobs").json()["items"] == before
+
+
+def test_every_field_of_the_request_is_offered(visitor: Visitor, studio: Stack) -> None:
+    schemas = httpx.get(f"{studio.url}/openapi.json").json()["components"]["schemas"]
+    offered = set(visitor.page.locator("#composer [name]").evaluate_all("all => all.map(each => each.name)"))
+    # One model leaves no choice; the others are for programs, and null alone is nothing to ask for.
+    left_out = {"model", "metadata", "webhook_url", "priority"}
+    fields = {
+        name
+        for name, field in schemas["PanoramaRequest"]["properties"].items()
+        if name not in left_out and field.get("type") != "null"
+    }
+    assert offered == fields
+
+
+def test_what_was_typed_outlives_a_reload(visitor: Visitor) -> None:
+    visitor.fill("kept hills", width=2048)
+    visitor.page.reload()
+    expect(visitor.page.get_by_label("Prompt", exact=True)).to_have_value("kept hills")
+    expect(visitor.page.get_by_label("Width")).to_have_value("2048")
+
+
+def test_a_recipe_can_be_edited(visitor: Visitor) -> None:
+    visitor.paint("an edited ocean", steps=2, seed=3)
+    expect(visitor.viewer).to_be_visible(timeout=60_000)
+    visitor.fill("something else", seed=4)
+    visitor.page.get_by_role("button", name="Edit", exact=True).click()
+    expect(visitor.page.get_by_label("Prompt", exact=True)).to_have_value("an edited ocean")
+    expect(visitor.page.get_by_label("Seed")).to_have_value("3")

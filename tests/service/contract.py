@@ -1,0 +1,54 @@
+"""`python -m tests.service.contract [--cases N]`: schemathesis against the running service, from `openapi.yaml` alone.
+
+Every check of it, on examples, on the edges of the schemas, on random requests and on sequences of requests. The
+service is the real one; its workers have no model, so that thousands of jobs end in a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from testkit.fake_model import STEP_SECONDS
+from testkit.processes import ROOT, Stack, running_stack
+
+SETTINGS = {
+    "PANORAMAS_MAX_WAIT": "1",
+    "PANORAMAS_MAX_QUEUED": "1000000",
+    "PANORAMAS_MAX_STEPS": "5",
+    "PANORAMAS_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=",  # accepted; nobody calls
+    STEP_SECONDS: "0.001",
+}
+
+
+def command(stack: Stack, *options: str) -> list[str]:
+    """The command that tests `stack`."""
+    program = str(Path(sys.executable).with_name("schemathesis"))
+    configuration = str(ROOT / "tests" / "service" / "schemathesis.toml")
+    return [program, "--config-file", configuration, "run", str(ROOT / "openapi.yaml"), "--url", stack.url, *options]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs it and returns its exit status, 0 where nothing failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.service.contract", description=__doc__)
+    parser.add_argument("--cases", type=int, default=100, help="random requests an operation, at most")
+    parser.add_argument("--seed", type=int, default=20260)
+    parser.add_argument("options", nargs="*", help="more options of `schemathesis run`, behind --")
+    chosen = parser.parse_args(arguments)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_stack(Path(folder), "demo", workers=0, **SETTINGS) as stack,
+    ):
+        stack.start_worker("testkit.faulty_worker")
+        options = ["--max-examples", str(chosen.cases), "--seed", str(chosen.seed), *chosen.options]
+        hooks = {"SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command(stack, *options), cwd=folder, env={**os.environ, **hooks}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""What the API answers to input that is not what it asks for: a problem that names the field, and no job."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from testkit.http import assert_problem, jobs_made
+from testkit.processes import Stack
+
+GOOD = {"prompt": "mountains", "width": 128, "height": 128, "num_inference_steps": 1}
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("no prompt", {"prompt": None}, "#/prompt"),
+    ("empty prompt", {"prompt": ""}, "#/prompt"),
+    ("blank prompt", {"prompt": " \n"}, "#/prompt"),
+    ("over-long prompt", {"prompt": "a" * 2001}, "#/prompt"),
+    ("prompt of another type", {"prompt": 7}, "#/prompt"),
+    ("over-long negative prompt", {"negative_prompt": "a" * 2001}, "#/negative_prompt"),
+    ("width no multiple", {"width": 130}, "#/width"),
+    ("height no multiple", {"height": 129}, "#/height"),
+    ("width too large", {"width": 8200}, "#/width"),
+    ("height too large", {"height": 2056}, "#/height"),
+    ("width below a view", {"width": 120}, "#/width"),
+    ("height below a view", {"height": 64}, "#/height"),
+    ("width negative", {"width": -8}, "#/width"),
+    ("width a fraction", {"width": 128.5}, "#/width"),
+    ("width as text", {"width": "128"}, "#/width"),
+    ("no steps", {"num_inference_steps": 0}, "#/num_inference_steps"),
+    ("ten thousand steps", {"num_inference_steps": 10_000}, "#/num_inference_steps"),
+    ("steps beyond the server's", {"num_inference_steps": 201}, "#/num_inference_steps"),
+    ("too much work", {"width": 8192, "height": 2048, "num_inference_steps": 51}, "#/num_inference_steps"),
+    ("negative guidance", {"guidance_scale": -1}, "#/guidance_scale"),
+    ("guidance not a number", {"guidance_scale": float("nan")}, "#/guidance_scale"),
+    ("guidance without end", {"guidance_scale": float("inf")}, "#/guidance_scale"),
+    ("seed negative", {"seed": -1}, "#/seed"),
+    ("seed beyond 2**53", {"seed": 2**53}, "#/seed"),
+    ("seed a fraction", {"seed": 1.5}, "#/seed"),
+    ("unknown model", {"model": "../../etc"}, "#/model"),
+    ("unknown scheduler", {"scheduler": "magic"}, "#/scheduler"),
+    ("unknown weights", {"view_weights": "magic"}, "#/view_weights"),
+    ("stride zero", {"view_stride": 0}, "#/view_stride"),
+    ("stride that leaves gaps", {"view_stride": 17}, "#/view_stride"),
+    ("circular as text", {"circular": "yes"}, "#/circular"),
+    ("unknown field", {"promt": "a"}, "#/promt"),
+    ("unknown field with a slash", {"a/b~c": 1}, "#/a~1b~0c"),
+    ("guidance that ends before it starts", {"guidance_start": 0.6, "guidance_end": 0.5}, "#/guidance_end"),
+    ("guidance beyond the last step", {"guidance_end": 1.5}, "#/guidance_end"),
+    ("rescale below nothing", {"guidance_rescale": -0.1}, "#/guidance_rescale"),
+    ("shift as text", {"shift_views": "yes"}, "#/shift_views"),
+    ("preset that does not exist", {"preset": "best"}, "#/preset"),
+    ("metadata of another type", {"metadata": ["a"]}, "#/metadata"),
+    ("metadata too large", {"metadata": {"a": "b" * 16_400}}, "#/metadata"),
+    ("metadata that is no JSON", {"metadata": {"a": [float("nan")]}}, "#/metadata"),
+]
+
+
+@pytest.mark.parametrize(("changes", "pointer"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_a_bad_field_is_named_and_makes_no_job(
+    stack: Stack, http: httpx.Client, changes: dict[str, Any], pointer: str
+) -> None:
+    before = jobs_made(stack)
+    body = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    response = http.post("/panoramas", content=json.dumps(body), headers={"content-type": "application/json"})
+    problem = assert_problem(response, 422)
+    assert pointer in [error["pointer"] for error in problem["errors"]]
+    assert pointer.removeprefix("#/") in problem["detail"]
+    assert jobs_made(stack) == before
+
+
+def test_every_fault_is_told_at_once(http: httpx.Client) -> None:
+    problem = assert_problem(http.post("/panoramas", json={**GOOD, "width": 130, "height": 64}), 422)
+    assert {error["pointer"] for error in problem["errors"]} == {"#/width", "#/height"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"", b"nonsense", b"\xff\xfe", b"[1, 2]", b"null", b'"text"', b'{"prompt": "\\ud800"}', b"[" * 10_000],
+    ids=["cut", "empty", "text", "bytes", "array", "null", "string", "lone surrogate", "deep"],
+)
+def test_a_body_that_is_no_request_is_refused(stack: Stack, http: httpx.Client, body: bytes) -> None:
+    before = jobs_made(stack)
+    response = http.post("/panoramas", content=body, headers={"content-type": "application/json"})
+    problem = assert_problem(response, 422 if response.status_code == 422 else 400)
+    assert problem["detail"]
+    assert jobs_made(stack) == before
+
+
+def test_another_media_type_is_refused(stack: Stack, http: httpx.Client) -> None:
+    before = jobs_made(stack)
+    response = http.post(
+        "/panoramas", content=b"prompt=a", headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert_problem(response, 415)
+    assert jobs_made(stack) == before
+
+
+def test_a_body_over_the_limit_is_refused_by_its_declared_length(http: httpx.Client) -> None:
+    assert_problem(http.post("/panoramas", json={**GOOD, "prompt": "a" * 100_000}), 413)
+
+
+def test_a_body_over_the_limit_is_refused_while_it_streams_in(http: httpx.Client) -> None:
+    chunks = (b" " * 10_000 for _ in range(50))
+    assert_problem(http.post("/panoramas", content=chunks, headers={"content-type": "application/json"}), 413)
+
+
+@pytest.mark.parametrize("job_id", ["x", "g" * 32, "A" * 32, "a" * 33, "..%2f..%2fetc%2fpasswd", "%00"])
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/image"), ("POST", "/cancel")])
+def test_a_job_id_that_is_no_id_is_refused(http: httpx.Client, method: str, path: str, job_id: str) -> None:
+    response = http.request(method, f"/jobs/{job_id}{path}")
+    if response.status_code == 404:  # an encoded slash makes it another path, which there is not
+        assert_problem(response, 404)
+        return
+    problem = assert_problem(response, 422)
+    assert problem["errors"][0]["pointer"] == "#/job_id"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/image"), ("POST", "/cancel")])
+def test_an_unknown_job_is_404(http: httpx.Client, method: str, path: str) -> None:
+    assert "job_id" in assert_problem(http.request(method, f"/jobs/{'0' * 32}{path}"), 404)["detail"]
+
+
+def test_an_unknown_path_and_method_are_problems(http: httpx.Client) -> None:
+    assert_problem(http.get("/nowhere"), 404)
+    response = http.delete("/panoramas")
+    assert_problem(response, 405)
+    assert response.headers["allow"] == "POST"
+    assert http.put(f"/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET"
+
+
+def test_garbage_on_the_connection_does_not_hurt_the_api(stack: Stack, http: httpx.Client) -> None:
+    parts = urlsplit(stack.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:  # type: ignore[arg-type]
+        connection.sendall(b"\x16\x03\x01 not http\r\n\r\n")
+        connection.recv(1000)
+    assert http.get("/livez").status_code == 200
+
+
+def test_models_names_what_can_be_asked_for(http: httpx.Client) -> None:
+    models = http.get("/models").json()
+    assert [(item["name"], item["default"]) for item in models["items"]] == [("tiny", True), ("other", False)]
+    assert models["items"][0]["defaults"] == {
+        "num_inference_steps": 50,
+        "guidance_scale": 7.5,
+        "scheduler": "ddim",
+        "view_stride": 8,
+        "view_weights": "uniform",
+    }
+    assert set(models["items"][0]["presets"]) == {"reference", "quality", "fast", "draft"}
+    assert models["items"][0]["window_px"] == 128
+    assert "ddim" in models["schedulers"]
+    assert models["limits"] == {
+        "width": 8192,
+        "height": 2048,
+        "num_inference_steps": 200,
+        "pixel_steps": 8192 * 2048 * 50,
+    }

@@ -1,0 +1,104 @@
+"""An image in the form that a client takes, and thumbnails."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from PIL import Image
+
+from jobs.record import State
+from service.pictures import AVIF, JPEG, PNG, WEBP, Form, preferred
+from testkit.http import assert_problem
+from testkit.processes import eventually
+from testkit.workerless import WorkerlessApi
+
+FIREFOX_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+FIREFOX_IMAGE = "image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (None, PNG),
+        ("", PNG),
+        ("*/*", PNG),
+        ("image/*", PNG),
+        (FIREFOX_PAGE, PNG),
+        (FIREFOX_IMAGE, PNG),
+        ("image/webp", WEBP),
+        ("IMAGE/WebP ; q=0.5", WEBP),
+        ("image/jpeg;q=0.9, image/avif;q=0.8", JPEG),
+        ("image/avif, image/webp;q=0.9, image/png;q=0.1", AVIF),
+        ("image/png;q=0, image/*", WEBP),
+        ("image/png;q=0, image/webp;q=0, */*;q=0.1", JPEG),
+        ("image/webp;q=x, image/jpeg", JPEG),
+        ("text/html", None),
+        ("*/*;q=0", None),
+    ],
+)
+def test_the_form_is_the_one_that_accept_prefers(accept: str | None, form: Form | None) -> None:
+    assert preferred(accept, (PNG, WEBP, JPEG, AVIF)) is form
+
+
+def test_an_image_is_had_in_every_form_with_a_tag_of_its_own(workerless: WorkerlessApi) -> None:
+    url, tags = workerless.done()["result"]["url"], set()
+    for name in ("png", "webp", "jpeg", "avif"):
+        answer = workerless.http.get(url, headers={"accept": f"image/{name}"})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, f"image/{name}")
+        assert answer.headers["vary"] == "Accept"
+        assert Image.open(io.BytesIO(answer.content)).format == name.upper()
+        tag = answer.headers["etag"]
+        again = workerless.http.get(url, headers={"accept": f"image/{name}", "if-none-match": tag})
+        assert (again.status_code, again.headers["vary"]) == (304, "Accept")
+        part = workerless.http.get(url, headers={"accept": f"image/{name}", "range": "bytes=4-9", "if-range": tag})
+        assert (part.status_code, part.content) == (206, answer.content[4:10])
+        tags.add(tag)
+    assert len(tags) == 4
+    assert_problem(workerless.http.get(url, headers={"accept": "text/html"}), 406)
+
+
+@pytest.mark.parametrize("name", ["webp", "thumbnail"])
+def test_a_large_image_is_made_anew_in_a_process_of_its_own(workerless: WorkerlessApi, name: str) -> None:
+    record = workerless.claim(workerless.submit(width=4096, height=1032)["id"])
+    buffer = io.BytesIO()
+    Image.new("RGB", (4096, 1032), (10, 200, 30)).save(buffer, "PNG")
+    stored = workerless.store.put(record.id, record.token, buffer.getvalue())
+    result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 4096, "height": 1032}
+    workerless.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
+    api = psutil.Process(workerless.stack.processes[0].pid)
+    path = "thumbnail" if name == "thumbnail" else "image"
+    with ThreadPoolExecutor(1) as pool:
+        headers = {"accept": f"image/{name}"}
+        asked = pool.submit(workerless.http.get, f"/jobs/{record.id}/{path}", headers=headers)
+        eventually(api.children, 10, "a process")
+        answer = asked.result()
+    assert Image.open(io.BytesIO(answer.content)).size == ((512, 129) if name == "thumbnail" else (4096, 1032))
+    eventually(lambda: not api.children(), 10, "it is gone")
+
+
+def test_a_thumbnail_is_a_small_picture_of_the_image(workerless: WorkerlessApi) -> None:
+    job = workerless.done()
+    answer = workerless.http.get(job["links"]["thumbnail"], headers={"accept": "image/webp"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert "immutable" in answer.headers["cache-control"]
+    small, whole = (
+        Image.open(io.BytesIO(data)) for data in (answer.content, workerless.http.get(job["result"]["url"]).content)
+    )
+    assert max(small.size) <= 512
+    assert all(abs(a - b) < 8 for a, b in zip(small.getpixel((9, 9)), whole.getpixel((9, 9)), strict=True))
+    again = workerless.http.get(job["links"]["thumbnail"], headers={"if-none-match": answer.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_no_thumbnail_without_an_image_and_none_after_it(workerless: WorkerlessApi) -> None:
+    waiting = workerless.submit()["id"]
+    problem = workerless.http.get(f"/jobs/{waiting}/thumbnail")
+    assert_problem(problem, 409)
+    assert int(problem.headers["retry-after"]) >= 1
+    job = workerless.done()
+    assert workerless.http.get(f"/jobs/{job['id']}/thumbnail").status_code == 200
+    workerless.http.delete(f"/jobs/{job['id']}")
+    assert_problem(workerless.http.get(f"/jobs/{job['id']}/thumbnail"), 410)
