@@ -13,8 +13,9 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from engine import loading
-from engine.model import StableDiffusion
-from engine.text import TextEncoders
+from engine.families.stable_diffusion import StableDiffusion
+from engine.inputs.text import PromptEncoder, embed_with_one_clip
+from engine.speed import accelerate
 from recipe.facts import ModelFacts
 from recipe.models import BUILTIN, DEMO_FOLDER
 from testkit.pipelines import pipeline_of
@@ -38,7 +39,7 @@ _TEXT = {
 }
 
 
-def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusion:
+def random_stable_diffusion(name: str, device: str, dtype: str, *, accelerated: bool = True) -> StableDiffusion:
     """The architecture of version `name`, with the demo model's tokenizer, whose 77 places are as many."""
     torch.manual_seed(0)
     kind: torch.dtype = getattr(torch, dtype)
@@ -57,13 +58,14 @@ def random_stable_diffusion(name: str, device: str, dtype: str) -> StableDiffusi
         )
     for module in (text, unet, vae):
         module.requires_grad_(False).eval().to(dtype=kind, memory_format=torch.channels_last)
-    loading.quicken(unet, vae)
-    loading.set_process_up(device, kind)
+    if accelerated:
+        accelerate(unet, vae.decoder)
+        loading.set_process_up(device, kind)
     return StableDiffusion(
         spec=BUILTIN[name],
         revision="random",
         facts=ModelFacts(),
-        text=TextEncoders((tokenizer,), (text,)),
+        text=PromptEncoder((tokenizer,), (text,), embed_with_one_clip),
         unet=unet,
         vae=vae,
         scheduler_config=_SCHEDULER,

@@ -14,10 +14,10 @@ import torch
 from diffusers import StableDiffusionPanoramaPipeline
 
 from engine.batching import MicroBatches
+from engine.families.stable_diffusion import StableDiffusion
 from engine.memory import LiveBytes
-from engine.model import StableDiffusion
 from engine.paint import paint, to_pixels
-from engine.warmup import warm_up
+from engine.speed.warmup import warm_up
 from recipe.fields import Recipe
 from recipe.presets import PRESETS
 from testkit.article import article_loop

@@ -24,10 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.architectures import random_stable_diffusion
 from benchmarks.contest import Contestant, Row, ours, peers, synchronise
 from engine import loading
-from engine.model import StableDiffusion
+from engine.families.stable_diffusion import StableDiffusion
 from engine.paint import paint, to_pixels
 from engine.picture import encode_png
-from engine.warmup import call_unet
+from engine.speed.warmup import call_network
 from recipe.fields import Recipe
 from recipe.models import BUILTIN
 from recipe.presets import PRESETS
@@ -56,7 +56,7 @@ def gemm_rate(model: StableDiffusion) -> float:
 
 def unet_rates(model: StableDiffusion, size: int) -> str:
     """How fast the UNet is in calls of several sizes, counting the operations of a sample as diffusers computes it."""
-    config = model.uncompiled().unet.config
+    config = model.unet.config
     with torch.device("meta"), FlopCounterMode(display=False) as counted:
         UNet2DConditionModel.from_config(config)(
             torch.zeros(1, model.latent_channels, *[model.facts.window] * 2),
@@ -65,7 +65,7 @@ def unet_rates(model: StableDiffusion, size: int) -> str:
         )
     gemm, lines = gemm_rate(model), []
     for views in sorted({1, max(size // 2, 1), size}):
-        taken = milliseconds(lambda views=views: call_unet(model, views, guided=True), model)  # type: ignore[misc]
+        taken = milliseconds(lambda views=views: call_network(model, views, guided=True), model)  # type: ignore[misc]
         rate = counted.get_total_flops() * 2 * views / taken * 1000
         lines.append(f"{views} views {taken:.1f} ms, {rate / 1e9:.0f} GFLOP/s, {rate / gemm:.0%}")
     return f"UNet in {model.dtype}, share of a GEMM's {gemm / 1e9:.0f} GFLOP/s: " + "; ".join(lines)
@@ -100,9 +100,8 @@ def apart(model: StableDiffusion, exact: Recipe) -> str:
 
 def take_part(connection: Connection, side: str, name: str, width: int, options: argparse.Namespace) -> None:
     """A process: one side's contestants, measured once a message, and then their rows and what is told apart."""
-    if side == "peers":
-        loading.set_process_up = loading.quicken = lambda *_: None
-    models = {dtype: make(name, loading.default_device(), dtype) for dtype in options.dtypes}
+    device, accelerated = loading.default_device(), side == "ours"
+    models = {dtype: make(name, device, dtype, accelerated=accelerated) for dtype in options.dtypes}
     exact = request(next(iter(models.values())), width, options.steps)
     found: list[Contestant] = []
     for dtype, model in models.items():
@@ -185,11 +184,11 @@ def main() -> None:
             compare(name, width, options)
 
 
-def make(name: str, device: str, dtype: str) -> StableDiffusion:
-    """The demo model as it is, another as an architecture."""
+def make(name: str, device: str, dtype: str, *, accelerated: bool) -> StableDiffusion:
+    """The demo model with its weights, another model's architecture with random weights."""
     if name == "demo":
-        return loading.load_model(BUILTIN[name], device=device, dtype=dtype)
-    return random_stable_diffusion(name, device, dtype)
+        return loading.load_model(BUILTIN[name], device=device, dtype=dtype, accelerated=accelerated)
+    return random_stable_diffusion(name, device, dtype, accelerated=accelerated)
 
 
 if __name__ == "__main__":

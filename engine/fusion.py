@@ -1,4 +1,4 @@
-"""MultiDiffusion's step (arXiv 2302.08113, equation 5): every cell becomes the weighted mean of what its views say.
+"""MultiDiffusion's step (arXiv 2302.08113, equation 5): every cell becomes the weighted mean of what its tiles say.
 
 Predictions are fused, not latents: with fixed views and a solver that is linear in the prediction both give the same
 canvas, and fusing predictions needs one scheduler state for the canvas instead of one a view.
@@ -6,16 +6,14 @@ canvas, and fusing predictions needs one scheduler state for the canvas instead 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 
-from engine.batching import MicroBatches
+from engine.tiles import Tile
 from engine.views import View
-
-# Guided predictions (n, C, window, window) of crops of the same shape, and where these lie
-Predict = Callable[[torch.Tensor, Sequence[View]], torch.Tensor]
 
 
 def window_weights(kind: str, window: int) -> torch.Tensor:
@@ -39,40 +37,58 @@ def window_weights(kind: str, window: int) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """Views of one canvas with their weights, ready to fuse predictions. Built once a job by `plan_fusion`.
+    """Tiles of one canvas, ready to fuse predictions. Built once a job by `plan_fusion`.
 
     `extent` is the working width: the canvas, and for a circular one as many of its first columns again as the
     furthest view reaches beyond the edge.
     """
 
-    views: tuple[View, ...]
-    weights: torch.Tensor  # (window, window)
+    tiles: tuple[Tile, ...]
     total_weight: torch.Tensor  # (1, 1, H, W)
     extent: int
 
-    def __call__(self, canvas: torch.Tensor, predict: Predict, batches: MicroBatches) -> torch.Tensor:
-        """Predict every view of `canvas` (1, C, H, W) in micro-batches and return their weighted mean, fp32."""
+    def begin(self, canvas: torch.Tensor) -> FusedCanvas:
+        """Fuse what tiles of `canvas` (1, C, H, W) will say."""
         width = canvas.shape[-1]
         source = torch.cat([canvas, canvas[..., : self.extent - width]], dim=-1) if self.extent > width else canvas
-        fused = torch.zeros(source.shape, dtype=torch.float32, device=canvas.device)
+        sums = torch.zeros(source.shape, dtype=torch.float32, device=canvas.device)
+        return FusedCanvas(source, sums, self.total_weight)
 
-        def fuse(batch: Sequence[View]) -> None:
-            crops = torch.cat([source[..., view.top : view.bottom, view.left : view.right] for view in batch])
-            predictions = predict(crops, batch).float() * self.weights
-            for view, prediction in zip(batch, predictions, strict=True):
-                fused[0, :, view.top : view.bottom, view.left : view.right] += prediction
 
-        batches.run(self.views, fuse)
-        return _fold(fused, width) / self.total_weight
+@dataclass(frozen=True, slots=True)
+class FusedCanvas:
+    """The weighted sum of predictions so far, over the canvas `source` (1, C, H, extent)."""
+
+    source: torch.Tensor
+    sums: torch.Tensor
+    total_weight: torch.Tensor
+
+    def crops(self, tiles: Sequence[Tile]) -> torch.Tensor:
+        """The tiles' parts of the canvas, (n, C, h, w)."""
+        return torch.cat([self.source[_cells(tile.view)] for tile in tiles])
+
+    def add(self, tiles: Sequence[Tile], predictions: torch.Tensor) -> None:
+        """Take in predictions (n, C, h, w) of `tiles`."""
+        for tile, prediction in zip(tiles, predictions.float(), strict=True):
+            self.sums[_cells(tile.view)] += prediction * tile.weight
+
+    def mean(self) -> torch.Tensor:
+        """The fused prediction (1, C, H, W), fp32."""
+        return _fold(self.sums, self.total_weight.shape[-1]) / self.total_weight
 
 
 def plan_fusion(views: Sequence[View], weights: torch.Tensor, height: int, width: int) -> Fusion:
     """Precompute what each cell's weights sum to on a canvas of `height` x `width` cells, on the weights' device."""
+    tiles = tuple(Tile(view, weights) for view in views)
     extent = max(width, *(view.right for view in views))
     total = torch.zeros(1, 1, height, extent, device=weights.device)
-    for view in views:
-        total[..., view.top : view.bottom, view.left : view.right] += weights
-    return Fusion(tuple(views), weights, _fold(total, width), extent)
+    for tile in tiles:
+        total[_cells(tile.view)] += tile.weight
+    return Fusion(tiles, _fold(total, width), extent)
+
+
+def _cells(view: View) -> tuple[EllipsisType, slice, slice]:
+    return (..., slice(view.top, view.bottom), slice(view.left, view.right))
 
 
 def _fold(extended: torch.Tensor, width: int) -> torch.Tensor:

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from engine.inputs.text import Conditioning
+from engine.tiles import Branch, Rows, Tile
 from recipe.fields import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """How strongly a prediction is drawn from the negative prompt's to the prompt's."""
+    """The branches that a step asks the network for, and how its answers become one prediction a tile.
 
+    `scale` says how strongly a prediction is drawn from the negative prompt's to the prompt's. A scale of 1 leaves the
+    negative prompt nothing to do, so that there is one branch instead of two.
+    """
+
+    conditioning: Conditioning
     scale: float
     rescale: float = 0.0
 
     @property
-    def active(self) -> bool:
-        """A scale of 1 leaves the negative prompt nothing to do, so that half of the work can be left out."""
-        return self.scale != 1.0
+    def branches(self) -> tuple[Branch, ...]:
+        """The negative prompt's, where it has a part, and the prompt's."""
+        positive, negative = [self.conditioning.positive], [self.conditioning.negative]
+        return (positive,) if self.scale == 1.0 else (negative, positive)
 
-    def __call__(self, negative: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-        """Predictions (n, C, h, w), fp32: negative + scale * (positive - negative).
+    def rows(self, crops: torch.Tensor, tiles: Sequence[Tile], canvas: tuple[int, int]) -> Rows:
+        """The batch of a network call for `tiles`, whose parts of the canvas are `crops` (n, C, h, w)."""
+        return Rows(crops, tiles, self.branches, canvas)
 
-        `rescale` draws each view's deviation back to that of the prompt's own prediction (arXiv 2305.08891, equations
+    def combine(self, predictions: torch.Tensor) -> torch.Tensor:
+        """Predictions (branches, n, C, h, w), fp32, to (n, C, h, w): negative + scale * (positive - negative).
+
+        `rescale` draws each tile's deviation back to that of the prompt's own prediction (arXiv 2305.08891, equations
         15 and 16), which keeps zero-terminal-SNR models from over-exposed pictures.
         """
+        if len(predictions) == 1:
+            return predictions[0]
+        negative, positive = predictions
         guided = negative + self.scale * (positive - negative)
         if self.rescale == 0.0:
             return guided
@@ -35,7 +51,7 @@ class Guidance:
         return guided * (self.rescale * factor + (1 - self.rescale))
 
 
-def guidance_at(params: Recipe, step: int, total: int) -> Guidance:
-    """Of a step, counted from 0: none outside the interval of shares that `params` gives (arXiv 2404.07724)."""
-    inside = params.guidance_start <= step / total < params.guidance_end
-    return Guidance(params.guidance_scale if inside else 1.0, params.guidance_rescale)
+def guidance_at(recipe: Recipe, conditioning: Conditioning, step: int, total: int) -> Guidance:
+    """Of a step, counted from 0: none outside the interval of shares that `recipe` gives (arXiv 2404.07724)."""
+    inside = recipe.guidance_start <= step / total < recipe.guidance_end
+    return Guidance(conditioning, recipe.guidance_scale if inside else 1.0, recipe.guidance_rescale)

@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from engine.attention import share_attention
-from engine.heap import keep_freed_memory
-from engine.model import StableDiffusion
-from engine.text import TextEncoders
-from engine.upsampling import fold_upsampling, is_faster_folded
+from engine.families import FAMILIES
+from engine.families.stable_diffusion import StableDiffusion
+from engine.speed.heap import keep_freed_memory
 from recipe.errors import ModelError
-from recipe.facts import read_facts
 from recipe.models import ModelSpec
 
 _COMPONENTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
@@ -44,55 +39,35 @@ def default_dtype(device: str) -> str:
 
 
 def set_process_up(device: str, dtype: torch.dtype) -> None:
-    """What a device wants of the whole process."""
+    """Settings of the whole process that a device needs."""
     if torch.device(device).type == "cpu":
         keep_freed_memory()
     elif dtype == torch.float32:
-        torch.backends.cudnn.allow_tf32 = False  # what is called full precision has 24 bits and not 11
+        torch.backends.cudnn.allow_tf32 = False  # TF32 has 11 bits where float32 promises 24
 
 
-def quicken(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
-    """Let the modules, which are where they will be used, compute the same with less."""
-    share_attention(unet)
-    if is_faster_folded(unet.device, unet.dtype):
-        fold_upsampling(unet)
-        fold_upsampling(vae.decoder)
-
-
-def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32") -> StableDiffusion:
+def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32", accelerated: bool = True) -> StableDiffusion:
     """Load every component of `spec` onto `device` in `dtype` (float32, bfloat16, float16).
+
+    `accelerated` is for comparisons: without it the modules stay as diffusers reads them.
 
     Raises:
         ModelError: when the folder or repository is missing or is no Stable Diffusion 1.x, 2.x or XL.
     """
     folder = spec.folder or _download(spec)
-    index = _check_kind(folder)
+    index = _read_index(folder)
+    family = next((family for family in FAMILIES if family.matches(index)), None)
+    if family is None:
+        raise ModelError(f"{folder} holds a {index.get('_class_name')}, not a Stable Diffusion 1.x, 2.x or XL")
     torch_dtype = _dtype(dtype)
-    disable_progress_bar()  # one a model, of milliseconds, amid the worker's log
+    disable_progress_bar()  # it shows one bar a model, for milliseconds, amid the worker's log
     try:
-        text = _load_text(folder, index, torch_dtype)
-        unet = UNet2DConditionModel.from_pretrained(
-            folder, subfolder="unet", use_safetensors=True, torch_dtype=torch_dtype
-        )
-        vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", use_safetensors=True, torch_dtype=torch_dtype)
-        scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        model = family.load(spec, folder, _revision(folder), index, device, torch_dtype, accelerated=accelerated)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name!r} cannot be read from {folder}: {error}") from error
-    for module in (*text.models, unet, vae):
-        module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
-    quicken(unet, vae)
-    set_process_up(device, torch_dtype)
-    return StableDiffusion(
-        spec=spec,
-        revision=_revision(folder),
-        facts=read_facts(folder),
-        text=text,
-        unet=unet,
-        vae=vae,
-        scheduler_config=scheduler_config,
-        device=torch.device(device),
-        dtype=torch_dtype,
-    )
+    if accelerated:
+        set_process_up(device, torch_dtype)
+    return model
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -110,30 +85,11 @@ def _download(spec: ModelSpec) -> Path:
         raise ModelError(f"model {spec.name!r} cannot be had from the hub repository {spec.source}: {error}") from error
 
 
-def _load_text(folder: Path, index: dict[str, Any], dtype: torch.dtype) -> TextEncoders:
-    suffixes = ("", "_2") if index.get("text_encoder_2") else ("",)
-    classes = (CLIPTextModel, CLIPTextModelWithProjection)
-    return TextEncoders(
-        tokenizers=tuple(CLIPTokenizer.from_pretrained(folder, subfolder=f"tokenizer{end}") for end in suffixes),
-        models=tuple(
-            kind.from_pretrained(folder, subfolder=f"text_encoder{end}", use_safetensors=True, dtype=dtype)
-            for end, kind in zip(suffixes, classes, strict=False)
-        ),
-        zero_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
-    )
-
-
-def _check_kind(folder: Path) -> dict[str, Any]:
-    """The model's index, when it is one of a Stable Diffusion 1.x, 2.x or XL."""
+def _read_index(folder: Path) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads((folder / "model_index.json").read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} has no readable model_index.json: {error}") from error
-    found = {name: (index.get(name) or [None, None])[1] for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
-    wanted = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
-    second = "CLIPTextModelWithProjection" if index.get("text_encoder_2") else None
-    if found != wanted | {"text_encoder_2": second}:
-        raise ModelError(f"{folder} holds a {index.get('_class_name')}, not a Stable Diffusion 1.x, 2.x or XL")
     return index
 
 

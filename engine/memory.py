@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.batching import MicroBatches
 from engine.guidance import Guidance
-from engine.heap import give_freed_memory_back
-from engine.model import StableDiffusion
-from engine.text import Conditioning, TextEmbedding
+from engine.model import Model
+from engine.speed.heap import give_freed_memory_back
+from engine.tiles import Tile
 from engine.views import View
 from recipe.errors import FieldError, RecipeError
 from recipe.fields import Recipe
@@ -85,7 +85,7 @@ class Footprint:
         return int(_MARGIN * (self.decode_fixed + cells * self.decode_cell))
 
 
-def measure(model: StableDiffusion) -> Footprint:
+def measure(model: Model) -> Footprint:
     """The footprint of a model: some seconds for a large one."""
     window, channels = model.facts.window, model.latent_channels
     model = model.uncompiled()  # a compiler that meets a tensor without data would never compile again
@@ -94,16 +94,10 @@ def measure(model: StableDiffusion) -> Footprint:
         return torch.zeros(1, channels, window, width, device=model.device)
 
     def predict(views: int) -> object:
-        crops = torch.cat([latents(window)] * views)
-        where = [View(0, window, 0, window)] * views
-        return model.predict(
-            crops,
-            where,
-            timestep=torch.zeros((), device=model.device),
-            conditioning=_blank(model),
-            guidance=Guidance(2.0),
-            canvas=(window, window),
-        )
+        guidance = Guidance(model.blank_text(), 2.0)
+        tiles = [Tile(View(0, window, 0, window), torch.ones(()))] * views
+        rows = guidance.rows(torch.cat([latents(window)] * views), tiles, (window, window))
+        return model.predict(rows, torch.zeros((), device=model.device))
 
     def decode(width: int) -> object:
         return model.run_decoder(latents(width).to(model.dtype), False)
@@ -118,19 +112,6 @@ def measure(model: StableDiffusion) -> Footprint:
         decode_fixed=max(2 * narrow - wide, 0),
         decode_cell=by_cell,
     )
-
-
-def _blank(model: StableDiffusion) -> Conditioning:
-    """Embeddings of the right shapes."""
-    config = model.unet.config
-    tokens = model.text.tokenizers[0].model_max_length
-    states = torch.zeros(1, tokens, config.cross_attention_dim, dtype=model.dtype, device=model.device)
-    pooled = None
-    if model.text.is_xl:
-        size = model.text.models[-1].config.projection_dim
-        pooled = torch.zeros(1, size, dtype=model.dtype, device=model.device)
-    embedding = TextEmbedding(states, pooled)
-    return Conditioning(embedding, embedding, ())
 
 
 def free_bytes(device: torch.device, wanted: int = 0) -> int | None:
@@ -170,7 +151,7 @@ def _cgroup_bytes() -> int | None:
     return max(limit - used, 0)
 
 
-def needed_bytes(footprint: Footprint, model: StableDiffusion, params: Recipe, views: int) -> int:
+def needed_bytes(footprint: Footprint, model: Model, params: Recipe, views: int) -> int:
     """What a job takes beside the model with as many views a call."""
     factor = model.facts.latent_factor
     cells = (params.width // factor) * (params.height // factor)
@@ -178,9 +159,7 @@ def needed_bytes(footprint: Footprint, model: StableDiffusion, params: Recipe, v
     return canvas + max(footprint.decode(cells), footprint.unet(2 * views))
 
 
-def fit(
-    footprint: Footprint, model: StableDiffusion, params: Recipe, batches: MicroBatches, free_bytes: int
-) -> MicroBatches:
+def fit(footprint: Footprint, model: Model, params: Recipe, batches: MicroBatches, free_bytes: int) -> MicroBatches:
     """`batches`, or smaller ones where a UNet call would not fit into `free_bytes`.
 
     Raises:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,12 +16,15 @@ from engine.batching import MicroBatches
 from engine.errors import BadPicture
 from engine.fusion import Fusion, plan_fusion, window_weights
 from engine.guidance import guidance_at
-from engine.model import StableDiffusion
-from engine.sampler import OnStep, PlanOf, denoise, initial_noise
+from engine.inputs.text import Conditioning, Notice
+from engine.model import Model
+from engine.sampler import OnStep, denoise, initial_noise
 from engine.schedulers import make_scheduler
-from engine.text import Conditioning, Notice
-from engine.views import View, plan_views
+from engine.views import plan_views
 from recipe.fields import Recipe
+
+# Called with "encoding", "denoising" and "decoding" as each begins
+OnPhase = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -46,13 +50,14 @@ class Panorama:
 
 
 def paint(
-    model: StableDiffusion,
-    params: Recipe,
+    model: Model,
+    recipe: Recipe,
     *,
     batches: MicroBatches | None = None,
     on_step: OnStep = lambda *_: None,
+    on_phase: OnPhase = lambda _: None,
 ) -> Panorama:
-    """Paint `params` with `model`. `batches` (16 views unless given) share a UNet call and change nothing but speed.
+    """Paint `recipe` with `model`. `batches` (16 tiles unless given) share a network call: only speed depends on them.
 
     Raises:
         RecipeError: when the sizes or the stride do not suit the model.
@@ -60,26 +65,29 @@ def paint(
         Interrupted: when `on_step` raised it.
         torch.OutOfMemoryError: when not even one view at a time fits.
     """
-    params.check_fits(model.facts)
+    recipe.check_fits(model.facts)
     timings = Timings()
     with torch.inference_mode():
+        on_phase("encoding")
         with timings.phase("encode"):
-            conditioning = model.encode(params.prompt, params.negative_prompt)
+            conditioning = model.encode(recipe.prompt, recipe.negative_prompt)
+        on_phase("denoising")
         with timings.phase("denoise"):
             latents = paint_latents(
-                model, params, conditioning=conditioning, batches=batches or MicroBatches(), on_step=on_step
+                model, recipe, conditioning=conditioning, batches=batches or MicroBatches(), on_step=on_step
             )
             healthy = bool(latents.isfinite().all())
         if not healthy:
             raise BadPicture(f"the model's latents are not finite numbers in {model.dtype}")
+        on_phase("decoding")
         with timings.phase("decode"):
-            pixels = to_pixels(model.decode(latents, circular=params.circular))
+            pixels = to_pixels(model.decode(latents, circular=recipe.circular))
     return Panorama(pixels, timings.seconds, conditioning.notices)
 
 
 def paint_latents(
-    model: StableDiffusion,
-    params: Recipe,
+    model: Model,
+    recipe: Recipe,
     *,
     conditioning: Conditioning,
     batches: MicroBatches,
@@ -87,46 +95,33 @@ def paint_latents(
 ) -> torch.Tensor:
     """Noise to final latents (1, C, H / f, W / f), fp32: MultiDiffusion itself."""
     factor = model.facts.latent_factor
-    height, width = params.height // factor, params.width // factor
-    scheduler = make_scheduler(params.scheduler, model.scheduler_config, params.num_inference_steps, seed=params.seed)
-    noise, generator = initial_noise(model.latent_channels, height, width, params.seed)
-
-    def predict(
-        crops: torch.Tensor, views: Sequence[View], *, timestep: torch.Tensor, step: int, total: int
-    ) -> torch.Tensor:
-        return model.predict(
-            crops,
-            views,
-            timestep=timestep,
-            conditioning=conditioning,
-            guidance=guidance_at(params, step, total),
-            canvas=(height, width),
-        )
-
+    height, width = recipe.height // factor, recipe.width // factor
+    noise, generator = initial_noise(model.latent_channels, height, width, recipe.seed)
     return denoise(
+        model,
         noise.to(model.device),
-        fusion_of(params, model.facts.window, height, width, model.device),
-        predict,
-        scheduler,
+        make_scheduler(recipe.scheduler, model.scheduler_config, recipe.num_inference_steps, seed=recipe.seed),
+        fusion_at=fusion_plan(recipe, model.facts.window, height, width, model.device),
+        guidance_at=partial(guidance_at, recipe, conditioning),
         batches=batches,
         generator=generator,
         on_step=on_step,
     )
 
 
-def fusion_of(params: Recipe, window: int, height: int, width: int, device: torch.device) -> PlanOf:
-    """The views of each step on a canvas of `height` x `width` cells: the same for all, or each shifted anew."""
-    weights = window_weights(params.view_weights, window).to(device)
+def fusion_plan(recipe: Recipe, window: int, height: int, width: int, device: torch.device) -> Callable[[int], Fusion]:
+    """The tiles of each step on a canvas of `height` x `width` cells: the same for all, or each shifted anew."""
+    weights = window_weights(recipe.view_weights, window).to(device)
 
     def planned(shift: tuple[int, int]) -> Fusion:
-        views = plan_views(height, width, window, params.view_stride, circular=params.circular, shift=shift)
+        views = plan_views(height, width, window, recipe.view_stride, circular=recipe.circular, shift=shift)
         return plan_fusion(views, weights, height, width)
 
-    if not params.shift_views:
+    if not recipe.shift_views:
         fixed = planned((0, 0))
         return lambda _step: fixed
-    rng = random.Random(params.seed)
-    return lambda _step: planned((rng.randrange(params.view_stride), rng.randrange(params.view_stride)))
+    rng = random.Random(recipe.seed)
+    return lambda _step: planned((rng.randrange(recipe.view_stride), rng.randrange(recipe.view_stride)))
 
 
 def to_pixels(decoded: torch.Tensor) -> np.ndarray:

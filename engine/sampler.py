@@ -1,33 +1,20 @@
-"""The denoising loop: views are predicted and fused, then the scheduler steps once, on the whole canvas."""
+"""The denoising loop: tiles are predicted and fused, then the scheduler steps once, on the whole canvas."""
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from engine.batching import MicroBatches
 from engine.fusion import Fusion
-from engine.views import View
+from engine.guidance import Guidance
+from engine.model import Model
 
-# (steps done, total steps, canvas (1, C, H, W)); raises recipe.errors.Interrupted to end the loop
+# (steps done, total steps, canvas (1, C, H, W)); raises engine.errors.Interrupted to end the loop
 OnStep = Callable[[int, int, torch.Tensor], None]
-# The views of a step, counted from 0
-PlanOf = Callable[[int], Fusion]
-
-
-class ViewPredictor(Protocol):
-    """Guided predictions (n, C, h, w) of crops (n, C, h, w) that lie at `views`.
-
-    `timestep` is a scalar on the crops' device, `step` its number of `total`, counted from 0.
-    """
-
-    def __call__(
-        self, crops: torch.Tensor, views: Sequence[View], *, timestep: torch.Tensor, step: int, total: int
-    ) -> torch.Tensor: ...
 
 
 def initial_noise(channels: int, height: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Generator]:
@@ -41,32 +28,53 @@ def initial_noise(channels: int, height: int, width: int, seed: int) -> tuple[to
 
 
 def denoise(
+    model: Model,
     canvas: torch.Tensor,
-    plan_of: PlanOf,
-    predict: ViewPredictor,
     scheduler: Any,
     *,
+    fusion_at: Callable[[int], Fusion],
+    guidance_at: Callable[[int, int], Guidance],
     batches: MicroBatches,
     generator: torch.Generator,
     on_step: OnStep,
 ) -> torch.Tensor:
     """Take the canvas (1, C, H, W) from noise to latents, fp32.
 
+    `fusion_at` gives the tiles of a step, counted from 0, and `guidance_at` the guidance of a step of all steps.
     Stochastic schedulers draw a step's noise once for the canvas, after fusion: averaging a draw a view would shrink
     its deviation and blur the picture.
     """
     canvas = canvas * scheduler.init_noise_sigma
     step_options = _step_options(scheduler, generator)
     total = len(scheduler.timesteps)
-    # The scheduler reads its own from host memory and the UNet its own from the device's: neither waits for the other.
-    # Some solvers count in integers and some not; the UNet sees one type, since a compiled one is compiled for each.
+    # The scheduler reads its own from host memory and the network its own from the device's: neither waits for the
+    # other. Some solvers count in integers and some not; the network sees one type, since a compiled one is compiled
+    # for each.
     on_device = scheduler.timesteps.to(canvas.device, torch.float32)
     for step, timestep in enumerate(scheduler.timesteps):
-        predict_views = functools.partial(predict, timestep=on_device[step], step=step, total=total)
-        prediction = plan_of(step)(scheduler.scale_model_input(canvas, timestep), predict_views, batches)
+        source = scheduler.scale_model_input(canvas, timestep)
+        prediction = predict(model, source, on_device[step], fusion_at(step), guidance_at(step, total), batches)
         canvas = scheduler.step(prediction, timestep, canvas, **step_options, return_dict=False)[0]
         on_step(step + 1, total, canvas)
     return canvas
+
+
+def predict(
+    model: Model,
+    canvas: torch.Tensor,
+    timestep: torch.Tensor,
+    fusion: Fusion,
+    guidance: Guidance,
+    batches: MicroBatches,
+) -> torch.Tensor:
+    """The fused, guided prediction (1, C, H, W), fp32, for a canvas of that shape. `timestep` is on its device."""
+    fused = fusion.begin(canvas)
+    height, width = canvas.shape[-2:]
+    for batch in batches.split(fusion.tiles):
+        with batch as tiles:
+            rows = guidance.rows(fused.crops(tiles), tiles, (height, width))
+            fused.add(tiles, guidance.combine(model.predict(rows, timestep)))
+    return fused.mean()
 
 
 def _step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

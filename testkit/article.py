@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from diffusers import DDIMScheduler
 
-from engine.model import StableDiffusion
+from engine.families.stable_diffusion import StableDiffusion
+from engine.inputs.text import Conditioning
 from engine.sampler import initial_noise
-from engine.text import Conditioning
 from recipe.fields import Recipe
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from engine.model import StableDiffusion
+from engine.families.stable_diffusion import StableDiffusion
 from engine.paint import paint
 from worker import model_process
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from diffusers import UNet2DConditionModel
 
-from engine.model import StableDiffusion
+from engine.families.stable_diffusion import StableDiffusion
 
 
 def relative_rms(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusers import DDIMScheduler
 
-from engine.model import StableDiffusion
+from engine.families.stable_diffusion import StableDiffusion
 
 
 def pipeline_of(kind: Any, model: StableDiffusion) -> Any:

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from engine.families.stable_diffusion import StableDiffusion
 from engine.loading import default_device, default_dtype, load_model
-from engine.model import StableDiffusion
 from engine.paint import Panorama, paint
 from engine.views import plan_views
 from recipe.fields import Recipe

@@ -17,7 +17,7 @@ import torch
 
 from engine.batching import is_out_of_memory
 from engine.errors import BadPicture, Interrupted
-from engine.model import StableDiffusion
+from engine.model import Model
 from engine.paint import paint
 from jobs import logs
 from jobs.settings import Settings
@@ -134,7 +134,7 @@ class Painter:
             "height": params.height,
         }
 
-    def _tell_loaded(self, name: str, model: StableDiffusion, seconds: float) -> None:
+    def _tell_loaded(self, name: str, model: Model, seconds: float) -> None:
         log.info("model %s loaded in %.1f s, in %s on %s", name, seconds, model.dtype, model.device)
         send(self._connection, "loaded", model=name, seconds=seconds, memory=_memory(model))
 
@@ -142,7 +142,7 @@ class Painter:
         send(self._connection, "failed", reason=reason, detail=detail, final=final)
 
 
-def _memory(model: StableDiffusion) -> dict[str, Any] | None:
+def _memory(model: Model) -> dict[str, Any] | None:
     """Bytes on the model's GPU: what tensors hold, what the allocator holds, the most of a job, and all there is."""
     device = model.device
     if device.type != "cuda":

@@ -11,13 +11,12 @@ import io
 import logging
 import time
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from engine.model import StableDiffusion
+from engine.model import Model
 
 log = logging.getLogger("worker.preview")
 
@@ -30,22 +29,22 @@ PreviewOf = Callable[[torch.Tensor], bytes | None]
 
 
 class Previews:
-    """The maps of the models that are in memory, fitted on first use."""
+    """The maps of models, fitted on first use."""
 
     def __init__(self) -> None:
-        self._maps: WeakKeyDictionary[torch.nn.Module, torch.Tensor | None] = WeakKeyDictionary()
+        self._maps: dict[str, torch.Tensor | None] = {}  # by the model's revision
 
-    def learn(self, model: StableDiffusion) -> torch.Tensor | None:
+    def learn(self, model: Model) -> torch.Tensor | None:
         """The map (C + 1, 3) of a model, on its device; None when it could not be fitted."""
-        if model.vae not in self._maps:
+        if model.revision not in self._maps:
             try:
-                self._maps[model.vae] = fit(model)
+                self._maps[model.revision] = fit(model)
             except Exception:
                 log.exception("no previews for this model")
-                self._maps[model.vae] = None
-        return self._maps[model.vae]
+                self._maps[model.revision] = None
+        return self._maps[model.revision]
 
-    def of(self, model: StableDiffusion) -> PreviewOf:
+    def of(self, model: Model) -> PreviewOf:
         """What to call with the canvas after each step of one job: a JPEG at the first and then about one a second."""
         colours = self.learn(model)
         due, broken = 0.0, colours is None
@@ -70,7 +69,7 @@ class Previews:
         return preview
 
 
-def fit(model: StableDiffusion) -> torch.Tensor:
+def fit(model: Model) -> torch.Tensor:
     """Least squares from random latents to what the decoder makes of them: (C + 1, 3), the last row the offset.
 
     The latents are smooth, since those of pictures are: flat colours with a little noise of several scales.

@@ -15,8 +15,8 @@ import torch
 from engine.batching import MicroBatches
 from engine.loading import default_device, default_dtype, load_model
 from engine.memory import Footprint, fit, free_bytes, measure, needed_bytes
-from engine.model import StableDiffusion
-from engine.warmup import warm_up
+from engine.model import Model
+from engine.speed.warmup import warm_up
 from jobs.settings import Settings
 from recipe.errors import ModelError
 from recipe.fields import Recipe
@@ -30,7 +30,7 @@ _HOST_RESERVE = 4 * 2**30  # of the host's memory, left to all else
 
 @dataclass(slots=True)
 class _Warm:
-    model: StableDiffusion
+    model: Model
     batches: MicroBatches
     footprint: Footprint | None = None
 
@@ -49,7 +49,7 @@ class WarmModels:
     def is_warm(self, name: str) -> bool:
         return name in self._models
 
-    def get(self, name: str) -> tuple[StableDiffusion, float]:
+    def get(self, name: str) -> tuple[Model, float]:
         """The model and the seconds its loading and warming up took: 0.0 when it was warm.
 
         Raises:

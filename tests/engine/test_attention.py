@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from engine.attention import share_attention
+from engine.speed.attention import share_attention
 from testkit.tiny import XL_UNET, tiny_unet
 
 VIEWS = 3
@@ -61,7 +61,7 @@ def test_the_prediction_is_diffusers_own(unet: UNet2DConditionModel, guided: boo
     theirs = unet(**given).sample
     sharing = copy.deepcopy(unet)
     share_attention(sharing)
-    ours = sharing(**given, cross_attention_kwargs={"guided": guided}).sample
+    ours = sharing(**given, cross_attention_kwargs={"branches": 2 if guided else 1, "one_text": True}).sample
     assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
 
 
@@ -76,6 +76,17 @@ def test_a_batch_of_which_nothing_is_said_is_as_it_was(unet: UNet2DConditionMode
 
 
 @torch.inference_mode()
+def test_tiles_of_several_texts_are_each_read_with_their_own(unet: UNet2DConditionModel) -> None:
+    given = inputs(unet, 2)
+    given["encoder_hidden_states"] = torch.randn_like(given["encoder_hidden_states"])
+    sharing = copy.deepcopy(unet)
+    share_attention(sharing)
+    theirs = unet(**given).sample
+    ours = sharing(**given, cross_attention_kwargs={"branches": 2, "one_text": False}).sample
+    assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
+
+
+@torch.inference_mode()
 def test_a_prompt_is_read_once_and_what_comes_before_it_computed_once(unet: UNet2DConditionModel) -> None:
     sharing = copy.deepcopy(unet)
     share_attention(sharing)
@@ -83,7 +94,7 @@ def test_a_prompt_is_read_once_and_what_comes_before_it_computed_once(unet: UNet
     for name, module in sharing.named_modules():
         if name.endswith(".to_k"):
             module.register_forward_pre_hook(lambda _module, args, name=name: seen.update({name: len(args[0])}))
-    sharing(**inputs(unet, 2), cross_attention_kwargs={"guided": True})
+    sharing(**inputs(unet, 2), cross_attention_kwargs={"branches": 2, "one_text": True})
     prompts = [samples for name, samples in seen.items() if ".attn2." in name]
     assert prompts
     assert set(prompts) == {2}

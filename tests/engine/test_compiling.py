@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend
 from torch.profiler import profile
 
-from engine.compiling import ChannelwiseGroupNorm, to_channels
+from engine.families.stable_diffusion import StableDiffusion
 from engine.loading import load_model
-from engine.model import StableDiffusion
-from engine.warmup import call_unet, choose_attention
+from engine.speed.compiling import ChannelwiseGroupNorm, to_channels
+from engine.speed.warmup import call_network, choose_attention
 from recipe.models import find_model
 
 
@@ -30,8 +31,7 @@ def test_a_group_norm_by_channels_is_the_group_norm(
     plain = nn.GroupNorm(4, 24, eps=1e-5).requires_grad_(False)
     plain.weight.uniform_(0.5, 2)
     plain.bias.uniform_(-1, 1)
-    ours = ChannelwiseGroupNorm(4, 24, eps=1e-5)
-    ours.load_state_dict(plain.state_dict())
+    ours = ChannelwiseGroupNorm(copy.deepcopy(plain))
     x = (torch.randn(3, 24, 16, 20) * torch.rand(24, 1, 1) + mean).to(memory_format=torch.channels_last)
     expected = plain(x.to(dtype).double().float())
     ours.to(dtype)
@@ -73,10 +73,10 @@ def test_attention_chosen_anew_is_not_that_compiled_at_an_earlier_start(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     for backend, is_fused in ((SDPBackend.MATH, False), (SDPBackend.FLASH_ATTENTION, True)):
         torch._dynamo.reset()  # as a new process, with what was kept on the disk
-        started = replace(model, unet=torch.compile(Attending(model.unet)), attention=(backend,))
-        call_unet(started, 2, guided=True)
+        started = replace(model, compiled_unet=torch.compile(Attending(model.unet)), attention=(backend,))
+        call_network(started, 2, guided=True)
         with profile() as seen:
-            call_unet(started, 2, guided=True)
+            call_network(started, 2, guided=True)
         fused = [event.key for event in seen.key_averages() if "flash_attention" in event.key]
         assert bool(fused) == is_fused, backend
 
@@ -96,8 +96,8 @@ def test_attention_is_chosen_by_its_best_call_and_without_what_the_device_lacks(
         disturbed = 9.0 if backend is SDPBackend.FLASH_ATTENTION and calls.count(backend) != 4 else 0.0
         clock[0] += views * (disturbed + (1.0 if backend is SDPBackend.FLASH_ATTENTION else 2.0))
 
-    monkeypatch.setattr("engine.warmup.call_unet", call)
-    monkeypatch.setattr("engine.warmup.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("engine.speed.warmup.call_network", call)
+    monkeypatch.setattr("engine.speed.warmup.time.perf_counter", lambda: clock[0])
     found = choose_attention(model, 4)
     assert found == (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
     assert calls.count(SDPBackend.CUDNN_ATTENTION) == 1
@@ -111,8 +111,8 @@ def test_the_slower_kernels_are_always_in_one_order(model: StableDiffusion, monk
             (backend,) = model.attention
             clock[0] += 3.0 if backend is slower else 1.0 if backend is SDPBackend.CUDNN_ATTENTION else 2.0
 
-        monkeypatch.setattr("engine.warmup.call_unet", call)
-        monkeypatch.setattr("engine.warmup.time.perf_counter", lambda: clock[0])
+        monkeypatch.setattr("engine.speed.warmup.call_network", call)
+        monkeypatch.setattr("engine.speed.warmup.time.perf_counter", lambda: clock[0])
         found.add(choose_attention(model, 4))
     assert len(found) == 1, "what was compiled for this choice is found again"
 
@@ -121,6 +121,6 @@ def test_a_prediction_leaves_the_configuration_of_torch_as_it_was(model: StableD
     config: Any = torch.compiler.config
     chosen, before = replace(model, attention=(SDPBackend.MATH,)), len(contextvars.copy_context())
     for _ in range(3):
-        call_unet(chosen, 1, guided=True)
+        call_network(chosen, 1, guided=True)
     assert config.cache_key_tag == ""
     assert len(contextvars.copy_context()) == before, "nothing piles up in a process that paints for weeks"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from engine.batching import MicroBatches
-from engine.compiling import compile_unet
+from engine.families.stable_diffusion import StableDiffusion
 from engine.loading import load_model
 from engine.memory import Footprint, LiveBytes, fit, free_bytes, measure
-from engine.model import StableDiffusion
 from engine.paint import paint
-from engine.warmup import call_unet
+from engine.speed.warmup import call_network
 from recipe.errors import RecipeError
 from recipe.fields import Recipe
 from recipe.models import find_model
@@ -28,6 +27,12 @@ def model(tiny_model: Path) -> StableDiffusion:
     return load_model(find_model(str(tiny_model)), device="cpu")
 
 
+def run(batches: MicroBatches, items: range, call: Callable[[Any], None]) -> None:
+    for batch in batches.split(items):
+        with batch as some:
+            call(some)
+
+
 PARAMS = Recipe(prompt="a", width=512, height=128, num_inference_steps=2)
 
 
@@ -36,7 +41,7 @@ PARAMS = Recipe(prompt="a", width=512, height=128, num_inference_steps=2)
 )
 def test_views_are_shared_out_evenly(views: int, size: int, calls: list[int]) -> None:
     batches, seen = MicroBatches(size), []
-    batches.run(range(views), lambda batch: seen.append(list(batch)))
+    run(batches, range(views), lambda batch: seen.append(list(batch)))
     assert [len(batch) for batch in seen] == calls
     assert [item for batch in seen for item in batch] == list(range(views))
 
@@ -54,7 +59,7 @@ def test_views_that_do_not_fit_are_painted_fewer_at_a_time_from_then_on(error: R
             raise error
         done.extend(batch)
 
-    batches.run(range(20), call)  # type: ignore[arg-type]
+    run(batches, range(20), call)
     assert done == list(range(20)), "each once"
     assert batches.size <= 2
 
@@ -62,7 +67,7 @@ def test_views_that_do_not_fit_are_painted_fewer_at_a_time_from_then_on(error: R
         raise error
 
     with pytest.raises(torch.OutOfMemoryError):
-        batches.run(range(20), never)
+        run(batches, range(20), never)
 
 
 def test_a_painting_that_runs_out_of_memory_is_the_same_picture(
@@ -116,13 +121,13 @@ def test_what_a_model_needs_is_foreseen(model: StableDiffusion) -> None:
     assert decoding.peak <= footprint.decode(16 * 200) <= 1.6 * decoding.peak
     # Tensors made for inference are not seen, so that the call below is counted without that mode.
     with torch.no_grad(), LiveBytes() as predicting:
-        call_unet(model, 3, guided=True)
+        call_network(model, 3, guided=True)
     assert predicting.peak <= footprint.unet(6) <= 1.6 * max(predicting.peak, 1)
 
 
 def test_a_model_that_is_compiled_is_foreseen_as_it_was(tiny_model: Path, model: StableDiffusion) -> None:
     plain = load_model(find_model(str(tiny_model)), device="cpu")
-    compiled = replace(plain, unet=compile_unet(plain.unet))
+    compiled = plain.compiled()
     assert compiled.is_compiled
     assert measure(compiled) == measure(model)
 

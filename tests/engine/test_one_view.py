@@ -10,10 +10,12 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from engine.batching import MicroBatches
+from engine.families.stable_diffusion import StableDiffusion
+from engine.guidance import Guidance
 from engine.loading import load_model
-from engine.model import StableDiffusion
 from engine.paint import paint, paint_latents
 from engine.schedulers import make_scheduler
+from engine.tiles import Tile
 from engine.views import View
 from recipe.facts import ModelFacts
 from recipe.fields import Recipe
@@ -140,9 +142,9 @@ def test_stable_diffusion_xl(xl: StableDiffusion, negative_prompt: str) -> None:
 
 
 def test_sdxl_is_told_where_each_view_lies(xl: StableDiffusion) -> None:
-    conditioning = xl.encode("hills", "")
-    views = [View(0, 16, 0, 16), View(8, 24, 40, 56)]
-    added = xl._added_conditions(conditioning, views, (24, 56), 2)
+    tiles = [Tile(view, torch.ones(())) for view in (View(0, 16, 0, 16), View(8, 24, 40, 56))]
+    guidance = Guidance(xl.encode("hills", ""), 2.0)
+    added = xl.added_conditions(guidance.rows(torch.zeros(2, 4, 16, 16), tiles, (24, 56)))
     assert added is not None
     assert added["time_ids"].tolist() == [[192, 448, 0, 0, 128, 128], [192, 448, 64, 320, 128, 128]] * 2
 

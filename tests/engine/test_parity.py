@@ -10,8 +10,8 @@ import torch
 from diffusers import StableDiffusionPanoramaPipeline
 
 from engine.batching import MicroBatches
+from engine.families.stable_diffusion import StableDiffusion
 from engine.loading import load_model
-from engine.model import StableDiffusion
 from engine.paint import paint_latents
 from engine.sampler import initial_noise
 from recipe.fields import Recipe

@@ -89,7 +89,7 @@ def test_a_warm_up_without_memory_for_all_views_compiles_with_fewer(
             raise torch.OutOfMemoryError("CUDA out of memory")
         called.append((views, guided))
 
-    monkeypatch.setattr("engine.warmup.call_unet", little_memory)
+    monkeypatch.setattr("engine.speed.warmup.call_network", little_memory)
     assert models_of(tiny_model, compile=True, view_batch_size=8).get("one")[0].is_compiled
     assert set(called) == {(2, True), (2, False)}
 
@@ -98,7 +98,7 @@ def test_a_device_that_fails_in_the_warm_up_ends_the_process(tiny_model: Path, m
     def broken(*_args: object, **_options: object) -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr("engine.warmup.call_unet", broken)
+    monkeypatch.setattr("engine.speed.warmup.call_network", broken)
     with pytest.raises(torch.AcceleratorError):
         models_of(tiny_model, compile=True).get("one")
 

@@ -1,8 +1,8 @@
-"""Twice the size by nearest neighbours and then a 3x3 convolution, in one step of four ninths of the products.
+"""Doubling by nearest neighbours and the 3x3 convolution after it, as one convolution of 4/9 of the products.
 
-Of the nine cells under the kernel five repeat another: a pixel of the result depends on 2x2 cells of the small layer,
-with sums of the kernel's weights. Put together for the four pixels of a cell that is a transposed convolution of 4x4
-with stride 2, the same to rounding (the "sub-pixel" view of arXiv 1609.07009, turned round).
+After doubling, five of the nine cells under the kernel repeat another: a pixel of the result depends on 2x2 cells of
+the small layer, weighted by sums of the kernel's weights. For the four pixels of a cell together that is a transposed
+convolution of 4x4 with stride 2, the same to rounding (the "sub-pixel" view of arXiv 1609.07009, reversed).
 """
 
 from __future__ import annotations
@@ -16,9 +16,16 @@ from torch.nn import functional as F
 
 
 class FoldedUpsample(Upsample2D):
-    """diffusers' Upsample2D where it doubles a layer and convolves it."""
+    """An Upsample2D that doubles and convolves in one step. It shares the convolution of `plain`."""
 
     folded: torch.Tensor
+
+    def __init__(self, plain: Any) -> None:
+        with torch.device("meta"):
+            super().__init__(plain.channels, use_conv=True, out_channels=plain.out_channels, name=plain.name)
+        self.conv = plain.conv
+        self.register_buffer("folded", fold(plain.conv.weight), persistent=False)
+        self.train(plain.training)
 
     def forward(self, hidden_states: torch.Tensor, output_size: Any = None) -> torch.Tensor:
         """(N, C, H, W) to (N, C', 2 H, 2 W), or to another `output_size` of (height, width) as diffusers does it."""
@@ -28,9 +35,9 @@ class FoldedUpsample(Upsample2D):
 
 
 def is_faster_folded(device: torch.device, dtype: torch.dtype) -> bool:
-    """Where a transposed convolution is as good as any other. On a GPU that has not been measured.
+    """Whether the transposed convolution has a fast kernel. On a GPU that has not been measured.
 
-    What oneDNN does not take on a CPU goes to a kernel of torch's that is ten times slower.
+    On a CPU, what oneDNN does not support goes to a kernel of torch's that is ten times slower.
     """
     if device.type != "cpu":
         return False
@@ -39,11 +46,11 @@ def is_faster_folded(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def fold_upsampling(module: nn.Module) -> None:
-    """Compute the upsampling layers of `module` so, if they are what all Stable Diffusions have."""
-    layers: list[Any] = [layer for layer in module.modules() if type(layer) is Upsample2D]
-    for layer in filter(_is_nearest_and_conv, layers):
-        layer.register_buffer("folded", fold(layer.conv.weight), persistent=False)
-        layer.__class__ = FoldedUpsample
+    """Replace eligible `Upsample2D` layers with `FoldedUpsample`."""
+    layers = [(name, layer) for name, layer in module.named_modules() if type(layer) is Upsample2D]
+    for name, layer in layers:
+        if _is_nearest_and_conv(layer):
+            module.set_submodule(name, FoldedUpsample(layer))
 
 
 def fold(weight: torch.Tensor) -> torch.Tensor:

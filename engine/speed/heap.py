@@ -1,4 +1,4 @@
-"""glibc's heap: what is freed is kept for the next call, and given back when it is needed elsewhere."""
+"""glibc's heap: keep freed memory for the next call, and give it back when something else needs it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LARGEST = 1 << 30  # bytes of a block
 def keep_freed_memory() -> None:
     """Have the C library keep freed blocks for the next allocation.
 
-    It would give large ones back, and the kernel zero every page of the next one: a seventh of a CPU's time in a UNet
-    whose activations are that large.
+    By default it returns large blocks to the kernel, which zeroes every page of the next one: a seventh of a CPU's time
+    in a UNet with activations of that size.
     """
-    # Older ones take no such threshold; to set the other alone would be worse than neither.
+    # Older libraries refuse so large a threshold; to set the other one alone would be worse than neither.
     if _call("mallopt", _M_MMAP_THRESHOLD, _LARGEST):
         _call("mallopt", _M_TRIM_THRESHOLD, 2 * _LARGEST - 1)
 

@@ -1,0 +1,202 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP text model, a UNet, a VAE of four latent channels."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.nn.attention import SDPBackend
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from engine import decoder
+from engine.inputs.text import Conditioning, PromptEncoder, TextEmbedding, embed_with_one_clip
+from engine.speed import accelerate
+from engine.speed.attention import chosen_attention
+from engine.speed.compiling import compile_unet
+from engine.tiles import Rows
+from recipe.facts import ModelFacts, read_facts
+from recipe.models import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StableDiffusion:
+    """The components of one model on one device, never changed after loading (`engine.loading.load_model`).
+
+    `compiled_unet` is `unet` with its weights, compiled (`engine.speed.compiling`). `attention` are kernels in the
+    order to be tried; empty, it is torch's own choice.
+    """
+
+    spec: ModelSpec
+    revision: str
+    facts: ModelFacts
+    text: PromptEncoder
+    unet: Any
+    vae: Any
+    scheduler_config: dict[str, Any]
+    device: torch.device
+    dtype: torch.dtype
+    compiled_unet: Any = None
+    attention: tuple[SDPBackend, ...] = ()
+
+    # Components of a model's index, and their classes; None where a family must not have one.
+    components: ClassVar[Mapping[str, str | None]] = {
+        "unet": "UNet2DConditionModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": None,
+    }
+
+    @classmethod
+    def matches(cls, index: Mapping[str, Any]) -> bool:
+        """Whether a model of this `model_index.json` is of the family."""
+        return all((index.get(name) or [None, None])[1] == kind for name, kind in cls.components.items())
+
+    @classmethod
+    def load(
+        cls,
+        spec: ModelSpec,
+        folder: Path,
+        revision: str,
+        index: Mapping[str, Any],
+        device: str,
+        dtype: torch.dtype,
+        *,
+        accelerated: bool = True,
+    ) -> Self:
+        """Read every component in `folder` onto `device`.
+
+        Raises:
+            OSError, ValueError, KeyError, RuntimeError: when a file is missing or holds something else.
+        """
+        text = cls.load_text(folder, index, dtype)
+        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True, torch_dtype=dtype)
+        vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", use_safetensors=True, torch_dtype=dtype)
+        scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        for module in (*text.models, unet, vae):
+            module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+        if accelerated:
+            accelerate(unet, vae.decoder)
+        return cls(
+            spec=spec,
+            revision=revision,
+            facts=read_facts(folder),
+            text=text,
+            unet=unet,
+            vae=vae,
+            scheduler_config=scheduler_config,
+            device=torch.device(device),
+            dtype=dtype,
+        )
+
+    @classmethod
+    def load_text(cls, folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> PromptEncoder:
+        """Tokenizer and text model."""
+        model = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", use_safetensors=True, dtype=dtype)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+        return PromptEncoder((tokenizer,), (model,), embed_with_one_clip)
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.unet.config.in_channels)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weights, and of what was computed from them, in bytes."""
+        modules = (*self.text.models, self.unet, self.vae)
+        return sum(kept.nbytes for module in modules for kept in chain(module.parameters(), module.buffers()))
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.compiled_unet is not None
+
+    def compiled(self) -> Self:
+        """The same weights with the UNet compiled when it is first called."""
+        return replace(self, compiled_unet=compile_unet(self.unet))
+
+    def uncompiled(self) -> Self:
+        """The same weights with the UNet as it was loaded."""
+        return replace(self, compiled_unet=None)
+
+    def with_attention(self, backends: tuple[SDPBackend, ...]) -> Self:
+        """The same weights with these attention kernels, in the order to be tried."""
+        return replace(self, attention=backends)
+
+    def move(self, device: str | torch.device) -> None:
+        """Take the weights to `device`; the model paints on its own device alone."""
+        for module in (*self.text.models, self.unet, self.vae):
+            module.to(device)
+
+    def encode(self, prompt: str, negative_prompt: str) -> Conditioning:
+        """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice."""
+        return self.text.encode(prompt, negative_prompt)
+
+    def blank_text(self) -> Conditioning:
+        """Embeddings of the right shapes without a meaning, for measuring."""
+        tokens = self.text.tokenizers[0].model_max_length
+        size = self.unet.config.cross_attention_dim
+        embedding = TextEmbedding(torch.zeros(1, tokens, size, dtype=self.dtype, device=self.device))
+        return Conditioning(embedding, embedding, ())
+
+    def predict(self, rows: Rows, timestep: torch.Tensor) -> torch.Tensor:
+        """The UNet's prediction for every row, fp32, as (branches, tiles, C, h, w). All rows go through in one call."""
+        # torch.compile would specialise a batch of one tile: that one runs as it was loaded.
+        use_compiled = self.is_compiled and len(rows.tiles) > 1
+        samples = rows.samples.to(self.dtype, memory_format=torch.channels_last)
+        timesteps = timestep.expand(len(rows))
+        states = torch.cat([text.states for text in rows.texts()])
+        added = self.added_conditions(rows)
+        if use_compiled:
+            for tensor in (samples, timesteps, states, *(added or {}).values()):
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        with chosen_attention(self.attention) if self.attention else contextlib.nullcontext():
+            output: torch.Tensor = (self.compiled_unet if use_compiled else self.unet)(
+                samples,
+                timesteps,
+                encoder_hidden_states=states,
+                added_cond_kwargs=added,
+                cross_attention_kwargs={"branches": len(rows.branches), "one_text": rows.one_text_a_branch},
+                return_dict=False,
+            )[0]
+        return output.float().unflatten(0, (len(rows.branches), len(rows.tiles)))
+
+    def added_conditions(self, rows: Rows) -> dict[str, torch.Tensor] | None:
+        """What the UNet is told beside the text, a row each."""
+        return None
+
+    def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
+        """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32.
+
+        16-bit decoders can overflow on rare latents; those are decoded again in fp32, and such that are known to do it
+        (SDXL's says `force_upcast`) at once.
+        """
+        config = self.vae.config
+        scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        if not (self.dtype == torch.float16 and getattr(config, "force_upcast", False)):
+            pixels = self._decode(scaled.to(self.dtype), circular)
+            if self.dtype == torch.float32 or bool(pixels.isfinite().all()):
+                return pixels
+        try:
+            self.vae.float()
+            return self._decode(scaled.float(), circular)
+        finally:
+            self.vae.to(self.dtype)
+
+    def _decode(self, latents: torch.Tensor, circular: bool) -> torch.Tensor:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return self.run_decoder(latents, circular)
+        # Only here are the tensors free that the failed call held.
+        torch.cuda.empty_cache()  # what denoising left behind may be free in pieces that are too small
+        return self.run_decoder(latents, circular)
+
+    def run_decoder(self, latents: torch.Tensor, circular: bool) -> torch.Tensor:
+        """Scaled latents in the decoder's dtype to pixels, fp32, whatever comes out."""
+        if self.vae.post_quant_conv is not None:
+            latents = self.vae.post_quant_conv(latents)
+        return decoder.decode(self.vae.decoder, latents, circular=circular).float()
