@@ -64,11 +64,10 @@ def random_stable_diffusion(name: str, device: str, dtype: str, *, accelerated: 
     return StableDiffusion(
         spec=BUILTIN[name],
         revision="random",
-        facts=ModelFacts(),
         text=PromptEncoder((tokenizer,), (text,), embed_with_one_clip),
         unet=unet,
         vae=vae,
-        scheduler_config=_SCHEDULER,
+        facts=ModelFacts(schedule=_SCHEDULER),
         device=torch.device(device),
         dtype=kind,
     )

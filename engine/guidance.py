@@ -16,23 +16,24 @@ from recipe.fields import Recipe
 class Guidance:
     """The branches that a step asks the network for, and how its answers become one prediction a tile.
 
-    `scale` says how strongly a prediction is drawn from the negative prompt's to the prompt's. A scale of 1 leaves the
-    negative prompt nothing to do, so that there is one branch instead of two.
+    `scale` says how strongly a prediction is drawn from the negative prompt's to the prompt's. At 1 or less there is no
+    guidance, as in diffusers, and so one branch instead of two; also where the model is told the scale (`embedded`).
     """
 
     conditioning: Conditioning
     scale: float
     rescale: float = 0.0
+    embedded: bool = False
 
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The negative prompt's, where it has a part, and the prompt's."""
         positive, negative = [self.conditioning.positive], [self.conditioning.negative]
-        return (positive,) if self.scale == 1.0 else (negative, positive)
+        return (positive,) if self.embedded or self.scale <= 1.0 else (negative, positive)
 
     def rows(self, crops: torch.Tensor, tiles: Sequence[Tile], canvas: tuple[int, int]) -> Rows:
         """The batch of a network call for `tiles`, whose parts of the canvas are `crops` (n, C, h, w)."""
-        return Rows(crops, tiles, self.branches, canvas)
+        return Rows(crops, tiles, self.branches, canvas, self.scale)
 
     def combine(self, predictions: torch.Tensor) -> torch.Tensor:
         """Predictions (branches, n, C, h, w), fp32, to (n, C, h, w): negative + scale * (positive - negative).
@@ -51,7 +52,9 @@ class Guidance:
         return guided * (self.rescale * factor + (1 - self.rescale))
 
 
-def guidance_at(recipe: Recipe, conditioning: Conditioning, step: int, total: int) -> Guidance:
+def guidance_at(
+    recipe: Recipe, conditioning: Conditioning, step: int, total: int, *, embedded: bool = False
+) -> Guidance:
     """Of a step, counted from 0: none outside the interval of shares that `recipe` gives (arXiv 2404.07724)."""
     inside = recipe.guidance_start <= step / total < recipe.guidance_end
-    return Guidance(conditioning, recipe.guidance_scale if inside else 1.0, recipe.guidance_rescale)
+    return Guidance(conditioning, recipe.guidance_scale if inside else 1.0, recipe.guidance_rescale, embedded)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Any
-
 import torch
-from huggingface_hub import snapshot_download
 from transformers.utils.logging import disable_progress_bar
 
 from engine.families import FAMILIES
 from engine.families.stable_diffusion import StableDiffusion
+from engine.files import find_files
 from engine.speed.heap import keep_freed_memory
 from recipe.errors import ModelError
 from recipe.models import ModelSpec
-
-_COMPONENTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
-# The full-precision weights alone: a repository may hold fp16 and .bin copies of the same.
-_FILES = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors", "diffusion_pytorch_model.safetensors")
-_HUB_PATTERNS = ["model_index.json", *(f"{component}/{name}" for component in _COMPONENTS for name in _FILES)]
 
 
 def default_device() -> str:
@@ -52,19 +42,18 @@ def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32", accelera
     `accelerated` is for comparisons: without it the modules stay as diffusers reads them.
 
     Raises:
-        ModelError: when the folder or repository is missing or is no Stable Diffusion 1.x, 2.x or XL.
+        ModelError: when it is missing, incomplete, or nothing that the engine can paint rightly.
     """
-    folder = spec.folder or _download(spec)
-    index = _read_index(folder)
-    family = next((family for family in FAMILIES if family.matches(index)), None)
-    if family is None:
-        raise ModelError(f"{folder} holds a {index.get('_class_name')}, not a Stable Diffusion 1.x, 2.x or XL")
+    facts = spec.facts()
+    files = find_files(spec)
     torch_dtype = _dtype(dtype)
     disable_progress_bar()  # it shows one bar a model, for milliseconds, amid the worker's log
     try:
-        model = family.load(spec, folder, _revision(folder), index, device, torch_dtype, accelerated=accelerated)
+        model = FAMILIES[facts.family].load(spec, files, device, torch_dtype, accelerated=accelerated)
+    except ModelError as error:
+        raise ModelError(f"model {spec.name!r}: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"model {spec.name!r} cannot be read from {folder}: {error}") from error
+        raise ModelError(f"model {spec.name!r} cannot be read from {files.folder}: {error}") from error
     if accelerated:
         set_process_up(device, torch_dtype)
     return model
@@ -75,31 +64,3 @@ def _dtype(name: str) -> torch.dtype:
     if name not in known:
         raise ModelError(f"dtype must be one of {', '.join(known)}; not {name!r}")
     return known[name]
-
-
-def _download(spec: ModelSpec) -> Path:
-    """The hub's snapshot of a repository: from the local cache where it is whole, else over the network."""
-    try:
-        return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=_HUB_PATTERNS))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {spec.name!r} cannot be had from the hub repository {spec.source}: {error}") from error
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    try:
-        index: dict[str, Any] = json.loads((folder / "model_index.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} has no readable model_index.json: {error}") from error
-    return index
-
-
-def _revision(folder: Path) -> str:
-    """What identifies the weights: the hub's commit, or for a plain folder a digest of what was loaded from it."""
-    if folder.parent.name == "snapshots":
-        return folder.name
-    digest = hashlib.sha256()
-    for path in sorted(path for name in _HUB_PATTERNS for path in folder.glob(name)):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}"

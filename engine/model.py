@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 from torch.nn.attention import SDPBackend
@@ -25,9 +25,6 @@ class Model(Protocol):
 
     @property
     def facts(self) -> ModelFacts: ...
-
-    @property
-    def scheduler_config(self) -> dict[str, Any]: ...
 
     @property
     def device(self) -> torch.device: ...

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -82,7 +82,15 @@ def paint(
         on_phase("decoding")
         with timings.phase("decode"):
             pixels = to_pixels(model.decode(latents, circular=recipe.circular))
-    return Panorama(pixels, timings.seconds, conditioning.notices)
+    return Panorama(pixels, timings.seconds, conditioning.notices + _notices(model, recipe))
+
+
+def _notices(model: Model, recipe: Recipe) -> tuple[Notice, ...]:
+    """What the picture does not show although it was asked for."""
+    if not recipe.negative_prompt or (recipe.guidance_scale > 1 and not model.facts.embeds_guidance):
+        return ()
+    why = "this model is told the guidance scale" if model.facts.embeds_guidance else "guidance_scale is at most 1"
+    return (Notice("negative-prompt-unused", f"negative_prompt has no part in the picture: {why}"),)
 
 
 def paint_latents(
@@ -100,9 +108,9 @@ def paint_latents(
     return denoise(
         model,
         noise.to(model.device),
-        make_scheduler(recipe.scheduler, model.scheduler_config, recipe.num_inference_steps, seed=recipe.seed),
+        make_scheduler(recipe.scheduler, model.facts.schedule, recipe.num_inference_steps, seed=recipe.seed),
         fusion_at=fusion_plan(recipe, model.facts.window, height, width, model.device),
-        guidance_at=partial(guidance_at, recipe, conditioning),
+        guidance_at=partial(guidance_at, recipe, conditioning, embedded=model.facts.embeds_guidance),
         batches=batches,
         generator=generator,
         on_step=on_step,
@@ -120,8 +128,15 @@ def fusion_plan(recipe: Recipe, window: int, height: int, width: int, device: to
     if not recipe.shift_views:
         fixed = planned((0, 0))
         return lambda _step: fixed
-    rng = random.Random(recipe.seed)
-    return lambda _step: planned((rng.randrange(recipe.view_stride), rng.randrange(recipe.view_stride)))
+    rng, shifts = random.Random(recipe.seed), list[tuple[int, int]]()
+
+    @lru_cache(maxsize=1)  # solvers of second order ask twice in one step
+    def shifted(step: int) -> Fusion:
+        while len(shifts) <= step:
+            shifts.append((rng.randrange(recipe.view_stride), rng.randrange(recipe.view_stride)))
+        return planned(shifts[step])
+
+    return shifted
 
 
 def to_pixels(decoded: torch.Tensor) -> np.ndarray:

@@ -12,8 +12,9 @@ from engine.batching import MicroBatches
 from engine.fusion import Fusion
 from engine.guidance import Guidance
 from engine.model import Model
+from engine.schedulers import solver_steps
 
-# (steps done, total steps, canvas (1, C, H, W)); raises engine.errors.Interrupted to end the loop
+# (network calls done, all of them, canvas (1, C, H, W)); raises engine.errors.Interrupted to end the loop
 OnStep = Callable[[int, int, torch.Tensor], None]
 
 
@@ -40,22 +41,25 @@ def denoise(
 ) -> torch.Tensor:
     """Take the canvas (1, C, H, W) from noise to latents, fp32.
 
-    `fusion_at` gives the tiles of a step, counted from 0, and `guidance_at` the guidance of a step of all steps.
+    `fusion_at` gives the tiles of a step, counted from 0, and `guidance_at` the guidance of a step of all steps. Steps
+    are the solver's: both calls of a solver of second order see the same tiles and guidance.
     Stochastic schedulers draw a step's noise once for the canvas, after fusion: averaging a draw a view would shrink
     its deviation and blur the picture.
     """
     canvas = canvas * scheduler.init_noise_sigma
     step_options = _step_options(scheduler, generator)
-    total = len(scheduler.timesteps)
+    step_of, total = solver_steps(scheduler), len(scheduler.timesteps)
     # The scheduler reads its own from host memory and the network its own from the device's: neither waits for the
     # other. Some solvers count in integers and some not; the network sees one type, since a compiled one is compiled
     # for each.
     on_device = scheduler.timesteps.to(canvas.device, torch.float32)
-    for step, timestep in enumerate(scheduler.timesteps):
+    for call, timestep in enumerate(scheduler.timesteps):
+        step = step_of[call]
         source = scheduler.scale_model_input(canvas, timestep)
-        prediction = predict(model, source, on_device[step], fusion_at(step), guidance_at(step, total), batches)
+        fusion, guidance = fusion_at(step), guidance_at(step, step_of[-1] + 1)
+        prediction = predict(model, source, on_device[call], fusion, guidance, batches)
         canvas = scheduler.step(prediction, timestep, canvas, **step_options, return_dict=False)[0]
-        on_step(step + 1, total, canvas)
+        on_step(call + 1, total, canvas)
     return canvas
 
 

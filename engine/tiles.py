@@ -32,12 +32,14 @@ class Rows:
     """The batch of one network call, branch by branch: row `b * len(tiles) + i` is tile i in branch b.
 
     `crops` (n, C, h, w) are the tiles' parts of the canvas, each once; `canvas` its height and width in latent cells.
+    `guidance_scale` is for models that are told it (`ModelFacts.embeds_guidance`).
     """
 
     crops: torch.Tensor
     tiles: Sequence[Tile]
     branches: Sequence[Branch]
     canvas: tuple[int, int]
+    guidance_scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.tiles) * len(self.branches)

@@ -41,6 +41,7 @@ class Field:
         minimum, maximum: inclusive range of a number.
         max_length: of a text, in characters.
         choices: all values of a text.
+        as_null: numbers that other programs send for null.
     """
 
     kind: type
@@ -53,6 +54,7 @@ class Field:
     maximum: float | None = None
     max_length: int | None = None
     choices: tuple[str, ...] = ()
+    as_null: tuple[int, ...] = ()
 
     def fault(self, value: Any) -> str | None:
         """What is wrong with a value, or None."""
@@ -104,10 +106,18 @@ class Recipe:
         "", kind=str, nullable=False, max_length=MAX_PROMPT_CHARS, flag="negative", help="What it should not show"
     )
     width: int = _of(
-        2048, kind=int, nullable=False, minimum=1, flag="W", help="Pixels; a multiple of the model's latent factor (8)"
+        2048,
+        kind=int,
+        minimum=1,
+        flag="W",
+        help="Pixels; a multiple of the model's latent factor (8). null: four of the model's views",
     )
     height: int = _of(
-        512, kind=int, nullable=False, minimum=1, flag="H", help="Pixels; a multiple of the model's latent factor (8)"
+        512,
+        kind=int,
+        minimum=1,
+        flag="H",
+        help="Pixels; a multiple of the model's latent factor (8). null: one of the model's views",
     )
     num_inference_steps: int = _of(
         50, kind=int, minimum=1, flag="steps", help="Denoising steps; null: the model's default"
@@ -120,7 +130,9 @@ class Recipe:
         flag="guidance",
         help="Classifier-free guidance; null: the model's default",
     )
-    seed: int = _of(0, kind=int, minimum=0, maximum=MAX_SEED, help="null draws one and returns it")
+    seed: int = _of(
+        0, kind=int, minimum=0, maximum=MAX_SEED, as_null=(-1,), help="null (or -1) draws one and returns it"
+    )
     scheduler: str = _of("ddim", kind=str, choices=tuple(SCHEDULERS), help="null: the model's default")
     circular: bool = _of(
         False, kind=bool, nullable=False, help="The right edge continues at the left one (360 degrees)"
@@ -133,7 +145,7 @@ class Recipe:
         kind=str,
         choices=VIEW_WEIGHTS,
         flag="weights",
-        help="How overlapping views are averaged; null: the model's default, for Stable Diffusion uniform",
+        help="How overlapping views are averaged; null: the model's default, or uniform to a stride of 16, else hann",
     )
     shift_views: bool = _of(
         False,
@@ -168,8 +180,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         faults = {name: spec.fault(getattr(self, name)) for name, spec in FIELDS.items()}
-        if not faults["num_inference_steps"] and self.num_inference_steps > MAX_STEPS:
-            faults["num_inference_steps"] = f"must be at most {MAX_STEPS}, not {self.num_inference_steps}"
+        if not faults["num_inference_steps"] and not faults["scheduler"]:
+            faults["num_inference_steps"] = _steps_fault(self.scheduler, self.num_inference_steps)
         if not (faults["guidance_start"] or faults["guidance_end"]) and self.guidance_start > self.guidance_end:
             faults["guidance_end"] = f"must be at least guidance_start, {self.guidance_start:g}"
         _raise_for(faults)
@@ -210,6 +222,12 @@ FIELDS: Mapping[str, Field] = MappingProxyType({each.name: each.metadata[_METADA
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {each.name: each.default for each in fields(Recipe) if not FIELDS[each.name].required}
 )
+
+
+def _steps_fault(scheduler: str, steps: int) -> str | None:
+    if steps > MAX_STEPS:
+        return f"must be at most {MAX_STEPS}, not {steps}"
+    return SCHEDULERS[scheduler].steps_fault(steps)
 
 
 def _raise_for(faults: Mapping[str, str | None]) -> None:

@@ -1,4 +1,4 @@
-"""Which models there are, by name: an allow-list of folders and hub repositories. Imports no torch.
+"""Which models there are, by name: an allow-list of folders, files and hub repositories. Imports no torch.
 
 The repositories that the original loads are gone from the hub; these are the mirrors with the same weights.
 """
@@ -12,57 +12,86 @@ from pathlib import Path
 from typing import Any
 
 from recipe.errors import ModelError
-from recipe.facts import ModelFacts, read_facts
+from recipe.facts import SCHEDULE_OVERRIDES, ModelFacts, facts_of
+from recipe.fields import FIELDS
+from recipe.refusals import check_overrides
+from recipe.source import configs_of
 
-_DEFAULTS = ("num_inference_steps", "guidance_scale", "scheduler", "view_stride", "view_weights")
-_SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+_SDXL_SOURCE = "stabilityai/stable-diffusion-xl-base-1.0"
 # Its weights lie beside the engine that reads them.
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "engine" / "demo"
+
+# Fields of a request that a model's entry may have defaults of its own for.
+ENTRY_DEFAULTS = ("num_inference_steps", "guidance_scale", "scheduler", "view_stride", "view_weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A model that may be asked for by `name`, and what its own defaults are where a request leaves them out.
+    """An entry of the list of models: what may be asked for by `name`, and where it lies.
 
-    `source` is a folder in diffusers' component layout or a hub repository `owner/name`; `revision` pins the latter.
-    The defaults are the original's; a model that was made for others names them.
+    `source` is a folder in diffusers' component layout, one `.safetensors` file, or a hub repository `owner/name`;
+    `revision` pins the latter. The entry's own defaults and overrides are None where the model's files decide.
     """
 
     name: str
     source: str
     revision: str | None = None
-    num_inference_steps: int = 50
-    guidance_scale: float = 7.5
-    scheduler: str = "ddim"
-    view_stride: int = 8
-    view_weights: str = "uniform"
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    scheduler: str | None = None
+    view_stride: int | None = None
+    view_weights: str | None = None
+    prediction_type: str | None = None
+    rescale_betas_zero_snr: bool | None = None
+    timestep_spacing: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ENTRY_DEFAULTS:
+            value = getattr(self, name)
+            if value is not None and (fault := _fault(name, value)):
+                raise ModelError(f"model {self.name!r}: {name} {fault}")
+        check_overrides(self.overrides)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys of the scheduler configuration that the entry replaces."""
+        return {name: value for name in SCHEDULE_OVERRIDES if (value := getattr(self, name)) is not None}
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Its own defaults by the names of `recipe.fields.Recipe`."""
-        return {name: getattr(self, name) for name in _DEFAULTS}
-
-    @property
-    def folder(self) -> Path | None:
-        """The local folder, or None for a hub repository."""
-        path = Path(self.source).expanduser()
-        return path if path.is_dir() else None
-
-    def facts(self) -> ModelFacts:
-        """From the model's own configuration; for a repository not on this disk those of Stable Diffusion.
+        """The model's defaults by the names of `recipe.fields.Recipe`: the entry's, else those its files say.
 
         Raises:
-            ModelError: when the folder is no diffusers model.
+            ModelError: see `facts`.
         """
-        folder = self.folder
-        if folder:
-            return _facts_of(folder)
-        return ModelFacts(window=128) if self.source == _SDXL else ModelFacts()
+        own = {name: value for name in ENTRY_DEFAULTS if (value := getattr(self, name)) is not None}
+        return {**self.facts().defaults, **own}
+
+    @property
+    def path(self) -> Path | None:
+        """The local folder or file, or None for a hub repository."""
+        path = Path(self.source).expanduser()
+        return path if path.exists() else None
+
+    def facts(self) -> ModelFacts:
+        """From the model's own configuration files, read once.
+
+        Raises:
+            ModelError: when they cannot be had, or the engine cannot paint such a model.
+        """
+        return _facts(self.source, self.revision, tuple(self.overrides.items()))
 
 
 @cache
-def _facts_of(folder: Path) -> ModelFacts:
-    return read_facts(folder)
+def _facts(source: str, revision: str | None, overrides: tuple[tuple[str, Any], ...]) -> ModelFacts:
+    return facts_of(configs_of(source, revision), dict(overrides))
+
+
+def _fault(name: str, value: Any) -> str | None:
+    spec = FIELDS[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float) if spec.kind is float else spec.kind):
+        return f"must be of type {spec.kind.__name__}, not {value!r}"
+    return spec.fault(value)
 
 
 BUILTIN = {
@@ -89,16 +118,15 @@ BUILTIN = {
         ),
         ModelSpec(
             name="sdxl",
-            source=_SDXL,
-            guidance_scale=5.0,
-            view_stride=16,
+            source=_SDXL_SOURCE,
+            scheduler="ddim",  # as in the article's code
         ),
     )
 }
 
 
 def find_model(key: str) -> ModelSpec:
-    """A built-in model by name, else the folder or hub repository that `key` is. For a trusted user, not for HTTP.
+    """A built-in model by name, else the folder, file or hub repository `key`. For a trusted user, not for HTTP.
 
     Raises:
         ModelError: when `key` is none of these.
@@ -107,9 +135,12 @@ def find_model(key: str) -> ModelSpec:
         return BUILTIN[key]
     source, _, revision = key.partition("@")
     spec = ModelSpec(name=Path(source).name or source, source=source, revision=revision or None)
-    if spec.folder is None and source.count("/") != 1:
+    if spec.path is None and source.count("/") != 1:
         known = ", ".join(BUILTIN)
-        raise ModelError(f"{key!r} is no model: give {known}, a folder, or a hub repository owner/name[@revision]")
+        raise ModelError(
+            f"{key!r} is no model: give {known}, a folder, a .safetensors file,"
+            " or a hub repository owner/name[@revision]"
+        )
     return spec
 
 

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from recipe.facts import ModelFacts
 from recipe.fields import FIELDS, Field, Recipe
 from recipe.models import ModelSpec
 from recipe.presets import PRESETS
+
+_LARGEST_UNIFORM_STRIDE = 16
+
 
 # Fields of a request that choose defaults for the others, and are no part of the recipe.
 MODEL = Field(kind=str, max_length=100, help="A name from GET /models; null: the server's default")
@@ -34,18 +38,32 @@ def _request_fields() -> dict[str, Field]:
 REQUEST_FIELDS: Mapping[str, Field] = MappingProxyType(_request_fields())
 
 
-def resolve(request: Mapping[str, Any], spec: ModelSpec) -> Recipe:
+def resolve(request: Mapping[str, Any], spec: ModelSpec, *, max_width: int | None = None) -> Recipe:
     """`request` for a model: what is absent or null comes from the preset, then the model, then the table of fields.
 
-    A seed that was not given is drawn.
+    A seed that was not given is drawn. `max_width` bounds the width that a request leaves out.
 
     Raises:
         RecipeError: for what no model, or not this one, could paint.
         ModelError: when the model's facts cannot be read.
     """
     facts = spec.facts()
-    given = {name: request[name] for name in FIELDS if request.get(name) is not None}
+    given = {name: request[name] for name in FIELDS if request.get(name) not in (None, *FIELDS[name].as_null)}
     preset = PRESETS[request["preset"]].values(facts) if request.get("preset") else {}
-    recipe = Recipe(**{"seed": secrets.randbelow(2**32), **spec.defaults, **preset, **given})
+    chosen = {"seed": secrets.randbelow(2**32), **default_size(facts, max_width), **spec.defaults, **preset, **given}
+    recipe = Recipe(**{"view_weights": default_weights(chosen["view_stride"]), **chosen})
     recipe.check_fits(facts)
     return recipe
+
+
+def default_size(facts: ModelFacts, max_width: int | None = None) -> dict[str, int]:
+    """One view high and four wide, or as wide as a server allows, in pixels."""
+    width = 4 * facts.window_px
+    if max_width is not None:
+        width = min(width, max(max_width - max_width % facts.latent_factor, facts.window_px))
+    return {"width": width, "height": facts.window_px}
+
+
+def default_weights(view_stride: int) -> str:
+    """Plain means at the original's stride; where few views overlap, those would leave faint borders."""
+    return "uniform" if view_stride <= _LARGEST_UNIFORM_STRIDE else "hann"

@@ -12,17 +12,36 @@ from types import MappingProxyType
 from typing import Any
 
 _KARRAS = {"use_karras_sigmas": True}
-_DPMPP = {"algorithm_type": "dpmsolver++"}
-_SDE = {"algorithm_type": "sde-dpmsolver++"}
+_DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2}
+_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
 _LOWER_ORDER_FINAL = {"lower_order_final": True}  # what this class sets by itself, with a warning
+
+
+# How solvers that step in sigma may space their steps. A name says which: a model's own configuration does not.
+_SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """`class_name` is a class of diffusers; `options` override the model's own scheduler configuration."""
+    """`class_name` is a class of diffusers; `options` override the model's own scheduler configuration.
+
+    `max_steps`: the class refuses more, because it was distilled from that many.
+    """
 
     class_name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    max_steps: int | None = None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """`options`, with every way to space the steps that they do not choose switched off."""
+        return dict.fromkeys(_SPACINGS, False) | dict(self.options)
+
+    def steps_fault(self, steps: int) -> str | None:
+        """Why this scheduler cannot paint in so many steps, or None."""
+        if self.max_steps is not None and steps > self.max_steps:
+            return f"must be at most {self.max_steps} with this scheduler, not {steps}"
+        return None
 
 
 SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
@@ -48,13 +67,28 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
         "kdpm_2": Scheduler("KDPM2DiscreteScheduler"),
         "kdpm_2_a": Scheduler("KDPM2AncestralDiscreteScheduler"),
         "kdpm_2_karras": Scheduler("KDPM2DiscreteScheduler", _KARRAS),
-        "lcm": Scheduler("LCMScheduler"),
+        "lcm": Scheduler("LCMScheduler", max_steps=50),
         "lms": Scheduler("LMSDiscreteScheduler"),
         "lms_karras": Scheduler("LMSDiscreteScheduler", _KARRAS),
         "pndm": Scheduler("PNDMScheduler", {"skip_prk_steps": True}),
         "sa_solver": Scheduler("SASolverScheduler"),
-        "tcd": Scheduler("TCDScheduler"),
+        "tcd": Scheduler("TCDScheduler", max_steps=50),
         "unipc": Scheduler("UniPCMultistepScheduler"),
         "unipc_karras": Scheduler("UniPCMultistepScheduler", _KARRAS),
     }
 )
+
+
+def name_of(class_name: str, config: Mapping[str, Any]) -> str | None:
+    """Our name of a model's own scheduler, or None where it is none of the table."""
+    wanted = {
+        "use_karras_sigmas": bool(config.get("use_karras_sigmas")),
+        "algorithm_type": config.get("algorithm_type"),
+    }
+    for name, scheduler in SCHEDULERS.items():
+        options = {"use_karras_sigmas": False, **scheduler.options}
+        if scheduler.class_name == class_name and all(
+            options.get(key) == value for key, value in wanted.items() if key in options and value is not None
+        ):
+            return name
+    return None

@@ -35,7 +35,8 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_small_json)]
 
 def _wire_field(spec: RecipeField, default: Any) -> tuple[Any, Any]:
     """A field of the recipe as pydantic declares it: its type and its default with range and description."""
-    limits: dict[str, Any] = {"ge": spec.minimum, "le": spec.maximum, "max_length": spec.max_length}
+    minimum = min((spec.minimum, *spec.as_null)) if spec.as_null and spec.minimum is not None else spec.minimum
+    limits: dict[str, Any] = {"ge": minimum, "le": spec.maximum, "max_length": spec.max_length}
     if spec.kind is float:
         limits["allow_inf_nan"] = False
     if spec.required:

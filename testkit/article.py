@@ -37,7 +37,7 @@ def article_loop(
     height, width = params.height // factor, params.width // factor
     latent = initial_noise(model.latent_channels, height, width, params.seed)[0].to(model.device)
     text_embeds = torch.cat([conditioning.negative.states, conditioning.positive.states])
-    scheduler = DDIMScheduler.from_config(model.scheduler_config)
+    scheduler = DDIMScheduler.from_config(model.facts.schedule)
     scheduler.set_timesteps(params.num_inference_steps)
     count, value = torch.zeros_like(latent), torch.zeros_like(latent)
     for t in scheduler.timesteps:

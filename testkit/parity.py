@@ -17,5 +17,5 @@ def relative_rms(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def as_published(model: StableDiffusion) -> StableDiffusion:
     """The model with its UNet as diffusers reads it from the folder, without what the engine does to it."""
-    unet = UNet2DConditionModel.from_pretrained(model.spec.folder, subfolder="unet", torch_dtype=model.dtype)
+    unet = UNet2DConditionModel.from_pretrained(model.spec.path, subfolder="unet", torch_dtype=model.dtype)
     return replace(model, unet=unet.requires_grad_(False))

@@ -16,7 +16,7 @@ def pipeline_of(kind: Any, model: StableDiffusion) -> Any:
         text_encoder=model.text.models[0],
         tokenizer=model.text.tokenizers[0],
         unet=model.unet,
-        scheduler=DDIMScheduler.from_config(model.scheduler_config),
+        scheduler=DDIMScheduler.from_config(model.facts.schedule),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

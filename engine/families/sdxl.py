@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar
 
 import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from engine.families.stable_diffusion import StableDiffusion
+from engine.files import ModelFiles
 from engine.inputs.text import Conditioning, PromptEncoder, TextEmbedding, embed_with_two_clips
 from engine.tiles import Rows
 
@@ -19,24 +17,20 @@ from engine.tiles import Rows
 class StableDiffusionXL(StableDiffusion):
     """Stable Diffusion XL (arXiv 2307.01952)."""
 
-    components: ClassVar[Mapping[str, str | None]] = {
-        **StableDiffusion.components,
-        "text_encoder_2": "CLIPTextModelWithProjection",
-    }
-
     @classmethod
-    def load_text(cls, folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> PromptEncoder:
+    def load_text(cls, files: ModelFiles, dtype: torch.dtype) -> PromptEncoder:
         """Both tokenizers and text models."""
-        kinds = {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}
-        return PromptEncoder(
-            tuple(CLIPTokenizer.from_pretrained(folder, subfolder=f"tokenizer{end}") for end in kinds),
-            tuple(
-                kind.from_pretrained(folder, subfolder=f"text_encoder{end}", use_safetensors=True, dtype=dtype)
-                for end, kind in kinds.items()
-            ),
-            embed_with_two_clips,
-            zero_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
+        models = (
+            files.load("text_encoder", CLIPTextModel, dtype),
+            files.load("text_encoder_2", CLIPTextModelWithProjection, dtype),
         )
+        tokenizers = (
+            files.load_tokenizer("tokenizer", CLIPTokenizer, models[0]),
+            files.load_tokenizer("tokenizer_2", CLIPTokenizer, models[1]),
+        )
+        # What diffusers' pipeline assumes where the index does not say.
+        zero_negative = bool(files.configs.index.get("force_zeros_for_empty_prompt", True))
+        return PromptEncoder(tokenizers, models, embed_with_two_clips, zero_negative=zero_negative)
 
     def blank_text(self) -> Conditioning:
         """Embeddings of the right shapes without a meaning, for measuring."""
@@ -52,7 +46,8 @@ class StableDiffusionXL(StableDiffusion):
         height, width = rows.canvas[0] * factor, rows.canvas[1] * factor
         views = [tile.view for tile in rows.tiles]
         sizes = [(height, width, view.top * factor, view.left * factor, window, window) for view in views]
-        time_ids = torch.tensor(sizes * len(rows.branches), dtype=self.dtype)
+        # In fp32: bfloat16 holds no odd multiple of 8 beyond 2048.
+        time_ids = torch.tensor(sizes * len(rows.branches), dtype=torch.float32)
         return {
             "text_embeds": torch.cat([_pooled(text) for text in rows.texts()]),
             "time_ids": time_ids.to(self.device, non_blocking=True),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -16,12 +14,13 @@ from torch.nn.attention import SDPBackend
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from engine import decoder
+from engine.files import ModelFiles
 from engine.inputs.text import Conditioning, PromptEncoder, TextEmbedding, embed_with_one_clip
 from engine.speed import accelerate
 from engine.speed.attention import chosen_attention
 from engine.speed.compiling import compile_unet
 from engine.tiles import Rows
-from recipe.facts import ModelFacts, read_facts
+from recipe.facts import ModelFacts
 from recipe.models import ModelSpec
 
 
@@ -39,72 +38,55 @@ class StableDiffusion:
     text: PromptEncoder
     unet: Any
     vae: Any
-    scheduler_config: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
     compiled_unet: Any = None
     attention: tuple[SDPBackend, ...] = ()
 
-    # Components of a model's index, and their classes; None where a family must not have one.
-    components: ClassVar[Mapping[str, str | None]] = {
-        "unet": "UNet2DConditionModel",
-        "vae": "AutoencoderKL",
-        "text_encoder": "CLIPTextModel",
-        "text_encoder_2": None,
-    }
-
-    @classmethod
-    def matches(cls, index: Mapping[str, Any]) -> bool:
-        """Whether a model of this `model_index.json` is of the family."""
-        return all((index.get(name) or [None, None])[1] == kind for name, kind in cls.components.items())
-
     @classmethod
     def load(
         cls,
         spec: ModelSpec,
-        folder: Path,
-        revision: str,
-        index: Mapping[str, Any],
+        files: ModelFiles,
         device: str,
         dtype: torch.dtype,
         *,
         accelerated: bool = True,
     ) -> Self:
-        """Read every component in `folder` onto `device`.
+        """Read every component onto `device`.
 
         Raises:
+            ModelError: when a weight is missing, or a tokenizer does not fit its text model.
             OSError, ValueError, KeyError, RuntimeError: when a file is missing or holds something else.
         """
-        text = cls.load_text(folder, index, dtype)
-        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True, torch_dtype=dtype)
-        vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", use_safetensors=True, torch_dtype=dtype)
-        scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        text = cls.load_text(files, dtype)
+        unet = files.load("unet", UNet2DConditionModel, dtype)
+        vae = files.load("vae", AutoencoderKL, dtype)
         for module in (*text.models, unet, vae):
             module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         if accelerated:
             accelerate(unet, vae.decoder)
         return cls(
             spec=spec,
-            revision=revision,
-            facts=read_facts(folder),
+            revision=files.revision,
+            facts=spec.facts(),
             text=text,
             unet=unet,
             vae=vae,
-            scheduler_config=scheduler_config,
             device=torch.device(device),
             dtype=dtype,
         )
 
     @classmethod
-    def load_text(cls, folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> PromptEncoder:
+    def load_text(cls, files: ModelFiles, dtype: torch.dtype) -> PromptEncoder:
         """Tokenizer and text model."""
-        model = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", use_safetensors=True, dtype=dtype)
-        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+        model = files.load("text_encoder", CLIPTextModel, dtype)
+        tokenizer = files.load_tokenizer("tokenizer", CLIPTokenizer, model)
         return PromptEncoder((tokenizer,), (model,), embed_with_one_clip)
 
     @property
     def latent_channels(self) -> int:
-        return int(self.unet.config.in_channels)
+        return self.facts.latent_channels
 
     @property
     def nbytes(self) -> int:
@@ -151,20 +133,32 @@ class StableDiffusion:
         samples = rows.samples.to(self.dtype, memory_format=torch.channels_last)
         timesteps = timestep.expand(len(rows))
         states = torch.cat([text.states for text in rows.texts()])
-        added = self.added_conditions(rows)
+        added, guidance = self.added_conditions(rows), self._embedded_guidance(rows)
         if use_compiled:
-            for tensor in (samples, timesteps, states, *(added or {}).values()):
-                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+            for tensor in (samples, timesteps, states, guidance, *(added or {}).values()):
+                if tensor is not None:
+                    torch._dynamo.maybe_mark_dynamic(tensor, 0)
         with chosen_attention(self.attention) if self.attention else contextlib.nullcontext():
             output: torch.Tensor = (self.compiled_unet if use_compiled else self.unet)(
                 samples,
                 timesteps,
                 encoder_hidden_states=states,
+                timestep_cond=guidance,
                 added_cond_kwargs=added,
                 cross_attention_kwargs={"branches": len(rows.branches), "one_text": rows.one_text_a_branch},
                 return_dict=False,
             )[0]
         return output.float().unflatten(0, (len(rows.branches), len(rows.tiles)))
+
+    def _embedded_guidance(self, rows: Rows) -> torch.Tensor | None:
+        """The guidance scale as a UNet reads it that was distilled to (arXiv 2310.04378, section 4.2), a row each."""
+        if not self.facts.embeds_guidance:
+            return None
+        size = self.unet.config.time_cond_proj_dim
+        frequencies = torch.exp(torch.arange(size // 2) * -(math.log(10_000.0) / (size // 2 - 1)))
+        angles = 1000.0 * (rows.guidance_scale - 1.0) * frequencies
+        embedding = torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()]), (0, size % 2))
+        return embedding.to(self.device, self.dtype).expand(len(rows), -1)
 
     def added_conditions(self, rows: Rows) -> dict[str, torch.Tensor] | None:
         """What the UNet is told beside the text, a row each."""
@@ -177,7 +171,7 @@ class StableDiffusion:
         (SDXL's says `force_upcast`) at once.
         """
         config = self.vae.config
-        scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        scaled = self._unscaled(latents)
         if not (self.dtype == torch.float16 and getattr(config, "force_upcast", False)):
             pixels = self._decode(scaled.to(self.dtype), circular)
             if self.dtype == torch.float32 or bool(pixels.isfinite().all()):
@@ -187,6 +181,15 @@ class StableDiffusion:
             return self._decode(scaled.float(), circular)
         finally:
             self.vae.to(self.dtype)
+
+    def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of the network to those of the VAE."""
+        config = self.vae.config
+        mean, deviation = config.get("latents_mean"), config.get("latents_std")
+        if mean is not None and deviation is not None:
+            by_channel = latents.new_tensor([mean, deviation]).view(2, 1, -1, 1, 1)
+            return latents * by_channel[1] / config.scaling_factor + by_channel[0]
+        return latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
 
     def _decode(self, latents: torch.Tensor, circular: bool) -> torch.Tensor:
         with contextlib.suppress(torch.OutOfMemoryError):

@@ -40,7 +40,7 @@ def panorama_pipeline(model: StableDiffusion) -> StableDiffusionPanoramaPipeline
 
 
 def params(**changes: Any) -> Recipe:
-    given = {"prompt": "mountains", "negative_prompt": "people", "width": 1024, "num_inference_steps": 3, "seed": 0}
+    given = {"prompt": "mountains", "negative_prompt": "people", "width": 1024, "num_inference_steps": 10, "seed": 0}
     return Recipe(**{**given, **changes})
 
 

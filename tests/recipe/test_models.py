@@ -8,23 +8,24 @@ from pathlib import Path
 import pytest
 
 from recipe.errors import ModelError
-from recipe.facts import ModelFacts, read_facts
+from recipe.facts import ModelFacts
 from recipe.models import BUILTIN, find_model, parse_models
 
 
 def test_a_list_keeps_its_order_and_its_names(tmp_path: Path) -> None:
     models = parse_models(f"2.1, mine={tmp_path}, other=owner/name@abc")
     assert list(models) == ["2.1", "mine", "other"]
-    assert models["mine"].folder == tmp_path
+    assert models["mine"].path == tmp_path
     assert (models["other"].source, models["other"].revision) == ("owner/name", "abc")
     assert [spec.name for spec in models.values()] == list(models)
 
 
-def test_a_model_may_have_defaults_of_its_own(tmp_path: Path) -> None:
-    listed = {"mine": {"source": str(tmp_path), "num_inference_steps": 25, "scheduler": "unipc"}, "1.5": {}}
+def test_a_model_may_have_defaults_of_its_own(tiny_model: Path) -> None:
+    listed = {"mine": {"source": str(tiny_model), "num_inference_steps": 25, "scheduler": "unipc"}, "1.5": {}}
     models = parse_models(json.dumps(listed))
-    assert (models["mine"].num_inference_steps, models["mine"].scheduler) == (25, "unipc")
-    assert (models["mine"].guidance_scale, models["mine"].view_stride) == (7.5, 8), "the others are the original's"
+    defaults = models["mine"].defaults
+    assert (defaults["num_inference_steps"], defaults["scheduler"]) == (25, "unipc")
+    assert (defaults["guidance_scale"], defaults["view_stride"]) == (7.5, 8), "the others are the original's"
     assert models["1.5"] == BUILTIN["1.5"]
 
 
@@ -45,4 +46,4 @@ def test_sizes_come_from_the_models_own_configuration(tiny_model: Path) -> None:
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="component layout"):
-        read_facts(tmp_path)
+        find_model(str(tmp_path)).facts()
