@@ -123,6 +123,7 @@ def _is_before_0_9(configs: ModelConfigs) -> bool:
 def _schedule(scheduler: Mapping[str, Any], family: str) -> dict[str, Any]:
     """As diffusers' pipelines correct it: latents are never clipped, and Stable Diffusion's offset is 1."""
     corrected = {**scheduler, "clip_sample": False}
+    corrected.pop("_use_default_values", None)  # names of keys that diffusers would then ignore
     if family == STABLE_DIFFUSION:
         corrected["steps_offset"] = 1
     return corrected

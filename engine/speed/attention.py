@@ -73,6 +73,8 @@ class TileAttention:
                 return _attend(attn, hidden_states, hidden_states)
             once = hidden_states.unflatten(0, (branches, -1))[0]
             return _attend(attn, once, once).repeat(branches, 1, 1)
+        if attn.norm_cross:
+            encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
         if not one_text:
             return _attend(attn, hidden_states, encoder_hidden_states)
         texts = encoder_hidden_states.unflatten(0, (branches, -1))[:, 0]
@@ -85,6 +87,10 @@ def _attend(attn: Any, hidden_states: torch.Tensor, source: torch.Tensor) -> tor
         projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
         for projected in (attn.to_q(hidden_states), attn.to_k(source), attn.to_v(source))
     )
+    if attn.norm_q is not None:
+        query = attn.norm_q(query)
+    if attn.norm_k is not None:
+        key = attn.norm_k(key)
     attended = F.scaled_dot_product_attention(query, key, value)
     out: torch.Tensor = attn.to_out[0](attended.transpose(1, 2).flatten(2))
     return out
