@@ -70,13 +70,15 @@ def _paint(args: argparse.Namespace, spec: ModelSpec, params: Recipe) -> None:
     from engine.batching import MicroBatches
     from engine.loading import default_device, load_model
     from engine.paint import paint
-    from engine.picture import encode_png
+    from engine.picture import encode_png, provenance
 
     model = load_model(spec, device=args.device or default_device(), dtype=args.dtype)
     panorama = paint(model, params, batches=MicroBatches(args.view_batch_size), on_step=StepLine())
     for notice in panorama.notices:
         print(f"note: {notice.detail}", file=sys.stderr)
-    args.out.write_bytes(encode_png(panorama.pixels, params, model=spec.name, revision=model.revision))
+    made_with = provenance(str(model.dtype).removeprefix("torch."), model.device.type)
+    png = encode_png(panorama.pixels, params, model=spec.name, revision=model.revision, made_with=made_with)
+    args.out.write_bytes(png)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from engine.picture import encode_png
+from engine.picture import encode_png, provenance
 from recipe.fields import Recipe
 
 PARAMS = Recipe(prompt='snow & "mist" über Zürich', negative_prompt="people", width=520, height=512, seed=2**53 - 1)
@@ -43,6 +45,32 @@ def test_the_recipe_holds_everything_that_determines_the_picture() -> None:
     assert (recipe.pop("model"), recipe.pop("model_revision")) == ("demo", "abc")
     assert recipe == json.loads(json.dumps(asdict(PARAMS)))
     assert set(recipe) == {field.name for field in fields(Recipe)}
+
+
+def test_the_recipe_says_what_painted_it() -> None:
+    made_with = provenance("bfloat16", "cuda")
+    assert set(made_with) == {"engine_version", "dtype", "device"}
+    png = encode_png(picture(8, 8), PARAMS, model="demo", revision="abc", made_with=made_with)
+    recipe = json.loads(Image.open(io.BytesIO(png)).text["recipe"])  # type: ignore[attr-defined]
+    assert {name: recipe[name] for name in made_with} == made_with
+    assert made_with["engine_version"] != "unknown"
+
+
+def test_a_circular_picture_says_that_it_is_a_panorama() -> None:
+    text = opened(picture(512, 2048), replace(PARAMS, circular=True)).text["XML:com.adobe.xmp"]
+    described = dict(re.findall(r'GPano:(\w+)="([^"]*)"', text))
+    assert described == {
+        "UsePanoramaViewer": "True",
+        "ProjectionType": "cylindrical",
+        "FullPanoWidthPixels": "2048",
+        "FullPanoHeightPixels": "1024",
+        "CroppedAreaImageWidthPixels": "2048",
+        "CroppedAreaImageHeightPixels": "512",
+        "CroppedAreaLeftPixels": "0",
+        "CroppedAreaTopPixels": "256",
+    }
+    ElementTree.fromstring(text)
+    assert "XML:com.adobe.xmp" not in opened(picture(512, 2048)).text
 
 
 def test_the_settings_are_readable_where_the_web_ui_writes_them() -> None:
