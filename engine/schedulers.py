@@ -100,7 +100,9 @@ def _cosine_overrides(class_name: str, config: Mapping[str, Any], overrides: dic
         return {}
     betas = diffusers.DDIMScheduler.from_config(dict(config)).betas.double()
     least = _KARRAS_LEAST_ALPHA if karras else _LEAST_ALPHA
-    return {"use_karras_sigmas": karras, "trained_betas": _clamped(betas, least)}
+    # Strictly falling: solvers interpolate between levels, and divide by their distance.
+    floor = least * torch.linspace(1.1, 1.0, len(betas), dtype=torch.float64)
+    return {"use_karras_sigmas": karras, "trained_betas": _clamped(betas, floor)}
 
 
 def _rescaled_betas(config: Mapping[str, Any], least_alpha: float) -> list[float]:
@@ -112,8 +114,9 @@ def _rescaled_betas(config: Mapping[str, Any], least_alpha: float) -> list[float
     return _clamped(diffusers.DDIMScheduler.from_config(dict(config), rescale_betas_zero_snr=True).betas, least_alpha)
 
 
-def _clamped(betas: torch.Tensor, least_alpha: float) -> list[float]:
+def _clamped(betas: torch.Tensor, least_alpha: float | torch.Tensor) -> list[float]:
     """Betas whose levels all keep `least_alpha` of the signal, since solvers that step in sigma divide by it."""
-    alphas_cumprod = torch.cumprod(1 - betas.double(), dim=0).clamp_min(least_alpha)
+    alphas_cumprod = torch.cumprod(1 - betas.double(), dim=0)
+    alphas_cumprod = torch.maximum(alphas_cumprod, torch.as_tensor(least_alpha, dtype=torch.float64))
     ratios = alphas_cumprod[1:] / alphas_cumprod[:-1]
     return [float(betas[0]), *(1 - ratios).tolist()]

@@ -89,15 +89,22 @@ def family_of(configs: ModelConfigs) -> str:
     Raises:
         ModelError: when it is of none that the engine knows.
     """
-    classes = tuple(configs.class_of(name) for name in ("unet", "vae", "text_encoder", "text_encoder_2"))
-    families = {
-        ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", None): STABLE_DIFFUSION,
-        ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection"): SDXL,
-    }
-    if classes not in families:
-        kind = configs.index.get("_class_name")
-        raise ModelError(f"{configs.origin} holds a {kind}, not a Stable Diffusion 1.x, 2.x or XL (model_index.json)")
-    return families[classes]
+    found = {name: configs.class_of(name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
+    second = "CLIPTextModelWithProjection"
+    known = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+    if wrong := [f"{name} {found[name]}" for name, kind in known.items() if found[name] != kind]:
+        raise ModelError(_no_family(configs, wrong))
+    if found["text_encoder_2"] not in (None, second):
+        raise ModelError(_no_family(configs, [f"text_encoder_2 {found['text_encoder_2']}"]))
+    return SDXL if found["text_encoder_2"] else STABLE_DIFFUSION
+
+
+def _no_family(configs: ModelConfigs, wrong: list[str]) -> str:
+    kind = configs.index.get("_class_name")
+    return (
+        f"{configs.origin} holds a {kind}, not a Stable Diffusion 1.x, 2.x or XL: model_index.json names as its"
+        f" {', its '.join(wrong)}"
+    )
 
 
 def _window(configs: ModelConfigs, family: str) -> int:

@@ -41,7 +41,7 @@ def check(configs: ModelConfigs, family: str) -> None:
         ("unet/config.json", _unet(configs, family)),
         ("vae/config.json", _vae(configs.component("vae"))),
         ("scheduler/scheduler_config.json", _scheduler(configs.component("scheduler"))),
-        ("text_encoder/config.json", _text(configs, family)),
+        ("model_index.json", _text(configs, family)),
     ):
         for fault in faults:
             raise ModelError(f"{configs.origin} cannot be painted: {file}: {fault}")
@@ -149,8 +149,8 @@ def _text(configs: ModelConfigs, family: str) -> Iterator[str]:
     needed = ("text_encoder", "text_encoder_2") if family == SDXL else ("text_encoder",)
     for name in needed:
         if name not in configs.components:
-            yield f"{name}/config.json is missing"
+            yield f"it names a {name}, and {name}/config.json is missing"
     for name in ("tokenizer", "tokenizer_2")[: len(needed)]:
         kind = configs.class_of(name)
         if kind not in ("CLIPTokenizer", "CLIPTokenizerFast"):
-            yield f"model_index.json names {kind!r} as its {name}; only CLIPTokenizer is supported"
+            yield f"its {name} is {kind!r}; only CLIPTokenizer is supported"

@@ -25,11 +25,13 @@ _SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "
 class Scheduler:
     """`class_name` is a class of diffusers; `options` override the model's own scheduler configuration.
 
-    `max_steps`: the class refuses more, because it was distilled from that many.
+    With fewer than `min_steps` its first step would end at the logarithm of zero. The class refuses more than
+    `max_steps`, from which such models were distilled.
     """
 
     class_name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    min_steps: int = 1
     max_steps: int | None = None
 
     @property
@@ -41,6 +43,8 @@ class Scheduler:
         """Why this scheduler cannot paint in so many steps, or None."""
         if self.max_steps is not None and steps > self.max_steps:
             return f"must be at most {self.max_steps} with this scheduler, not {steps}"
+        if steps < self.min_steps:
+            return f"must be at least {self.min_steps} with this scheduler, not {steps}"
         return None
 
 
@@ -65,7 +69,7 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
         "heun": Scheduler("HeunDiscreteScheduler"),
         "heun_karras": Scheduler("HeunDiscreteScheduler", _KARRAS),
         "kdpm_2": Scheduler("KDPM2DiscreteScheduler"),
-        "kdpm_2_a": Scheduler("KDPM2AncestralDiscreteScheduler"),
+        "kdpm_2_a": Scheduler("KDPM2AncestralDiscreteScheduler", min_steps=3),
         "kdpm_2_karras": Scheduler("KDPM2DiscreteScheduler", _KARRAS),
         "lcm": Scheduler("LCMScheduler", max_steps=50),
         "lms": Scheduler("LMSDiscreteScheduler"),
