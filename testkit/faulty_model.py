@@ -1,7 +1,7 @@
-"""`python -m testkit.faulty_model FD`: the real model process with a tiny model, and faults that a prompt asks for.
+"""`python -m testkit.faulty_model FD`: the real model process, with a fault in the second step if the prompt names one.
 
-The fault comes out of the second step. `... once` comes once in all: that it came is remembered in the folder
-FAULT_FOLDER.
+The prompt `fault NAME` causes the fault in every attempt, and `fault NAME once` only in the first: a file in the folder
+FAULT_FOLDER records that it happened.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.families.stable_diffusion import StableDiffusion
 from engine.paint import paint
 from worker import model_process
 
-_poisoned = False  # a sticky CUDA error stays with its process
+_poisoned = False  # a sticky CUDA error persists until its process ends
 
 
 def _kill() -> None:
@@ -38,7 +38,7 @@ def _out_of_memory() -> None:
 
 
 def _sticky() -> None:
-    global _poisoned  # noqa: PLW0603 - as the device's context is global
+    global _poisoned  # noqa: PLW0603 - the CUDA context is global too
     _poisoned = True
 
 

@@ -25,7 +25,7 @@ from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
 from jobs.board import JobBoard, QueueFull
-from jobs.claims import JobClaims, Terms
+from jobs.claims import JobClaims, JobLimits
 from jobs.envelope import WINDOW
 from jobs.outbox import Outbox
 from jobs.record import JobRecord, State, read_record
@@ -33,7 +33,7 @@ from testkit.jobs import FAULT, RESULT
 from testkit.processes import RedisServer
 from tests.jobs.webhook_history import Seen, WebhookHistory
 
-TERMS = Terms(lease_seconds=10, dispatch_grace_seconds=5, retention_seconds=1000, max_attempts=2)
+TERMS = JobLimits(lease_seconds=10, dispatch_grace_seconds=5, retention_seconds=1000, max_attempts=2)
 MOST_QUEUED = 5
 WORKERS = 3
 NEXT = {

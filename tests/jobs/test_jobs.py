@@ -223,7 +223,7 @@ def test_estimates_follow_the_pace_of_the_jobs_before(jobs: Jobs) -> None:
     jobs.redis.hset(keys.job(ids[0]), "started_at", worker.now() - 10_000)
     worker.finish(ids[0], 1, State.SUCCEEDED, result=RESULT)
     assert jobs.get(ids[2]).eta_seconds is None, "no worker is alive"
-    worker.beat()
+    worker.heartbeat()
     assert jobs.get(ids[1]).eta_seconds == pytest.approx(10, abs=1)
     assert jobs.get(ids[2]).eta_seconds == pytest.approx(20, abs=2)
 

@@ -14,7 +14,7 @@ import pytest
 
 from testkit import faulty_worker
 from testkit.fake_model import STEP_SECONDS
-from testkit.fake_model_stack import images, struck, worker
+from testkit.fake_model_stack import images, signaled_worker, worker
 from testkit.faulty_worker import POINTS
 from testkit.job_checker import JobChecker
 from testkit.processes import eventually, model_process_of
@@ -25,7 +25,7 @@ chaos = pytest.mark.chaos
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_at_any_point_loses_nothing(checker: JobChecker, marker: Path, point: str) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, point, "SIGKILL")
+    victim = signaled_worker(checker, marker, point, "SIGKILL")
     assert victim.wait(10) == -signal.SIGKILL
     worker(checker)
     job = checker.ended(job_id)
@@ -41,7 +41,7 @@ def test_a_worker_told_to_stop_at_any_point_finishes_its_job_and_leaves(
     checker: JobChecker, marker: Path, point: str, sent: str
 ) -> None:
     job_id, behind = checker.submit(), checker.submit(seed=8)
-    victim = struck(checker, marker, point, sent)
+    victim = signaled_worker(checker, marker, point, sent)
     assert victim.wait(20) == 0
     job = checker.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
@@ -67,7 +67,7 @@ def test_a_worker_told_to_stop_at_any_point_finishes_its_job_and_leaves(
 def test_a_second_sigterm_ends_at_once_and_loses_nothing(checker: JobChecker, marker: Path, point: str) -> None:
     put_back = point not in ("stored", "committed")
     job_id = checker.submit(num_inference_steps=40 if put_back else 5)
-    victim = struck(checker, marker, point, "SIGTERM,SIGTERM", **{STEP_SECONDS: "0.1"})
+    victim = signaled_worker(checker, marker, point, "SIGTERM,SIGTERM", **{STEP_SECONDS: "0.1"})
     assert victim.wait(10) == 0
     if put_back:
         assert (checker.get(job_id)["state"], checker.get(job_id)["attempt"]) == ("queued", 0)
@@ -79,7 +79,7 @@ def test_a_second_sigterm_ends_at_once_and_loses_nothing(checker: JobChecker, ma
 
 def test_a_worker_whose_grace_is_over_puts_its_job_back_at_a_step(checker: JobChecker, marker: Path) -> None:
     job_id = checker.submit(num_inference_steps=100)
-    victim = struck(checker, marker, "step", "SIGTERM", PANORAMAS_DRAIN_SECONDS="0.5", **{STEP_SECONDS: "0.1"})
+    victim = signaled_worker(checker, marker, "step", "SIGTERM", PANORAMAS_DRAIN_SECONDS="0.5", **{STEP_SECONDS: "0.1"})
     assert victim.wait(5) == 0
     job = checker.get(job_id)
     assert (job["state"], job["attempt"], job["queue_position"]) == ("queued", 0, 0)
@@ -101,7 +101,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_commits_nothing_late(
     checker: JobChecker, marker: Path, point: str, begun: int
 ) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, point, "SIGSTOP")
+    victim = signaled_worker(checker, marker, point, "SIGSTOP")
     worker(checker)
     job = checker.ended(job_id)
     assert (job["state"], job["attempt"], checker.token(job_id)) == ("succeeded", begun, begun)
@@ -128,7 +128,7 @@ def test_a_model_process_killed_at_any_point_loses_nothing(
     checker: JobChecker, marker: Path, point: str, begun: int
 ) -> None:
     job_id, behind = checker.submit(), checker.submit(seed=8)
-    victim = struck(checker, marker, point, "SIGSTOP", **{STEP_SECONDS: "0.2"})
+    victim = signaled_worker(checker, marker, point, "SIGSTOP", **{STEP_SECONDS: "0.2"})
     model = model_process_of(victim)
     assert model
     model.kill()

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from testkit.fake_model import STEP_SECONDS
-from testkit.fake_model_stack import images, struck, worker
+from testkit.fake_model_stack import images, signaled_worker, worker
 from testkit.job_checker import PANORAMA, JobChecker
 from testkit.processes import eventually, files_cannot_grow, model_process_of
 
@@ -32,7 +32,7 @@ def test_redis_killed_while_nothing_runs_needs_no_restart_of_anything(checker: J
 @pytest.mark.parametrize("point", [pytest.param("popped", marks=chaos), "step", "stored"])
 def test_redis_killed_in_the_middle_of_a_job_costs_no_attempt(checker: JobChecker, marker: Path, point: str) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, point, "SIGSTOP")
+    victim = signaled_worker(checker, marker, point, "SIGSTOP")
     checker.stack.redis.kill()
     victim.send_signal(signal.SIGCONT)
     time.sleep(1.5)
@@ -92,7 +92,7 @@ def test_redis_gone_for_a_minute_costs_no_attempt(checker: JobChecker) -> None:
 
 def test_a_full_disk_under_redis_refuses_submits_and_keeps_what_was_painted(checker: JobChecker, marker: Path) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, "stored", "SIGSTOP")
+    victim = signaled_worker(checker, marker, "stored", "SIGSTOP")
     with checker.stack.redis.disk_full():
         eventually(lambda: _refused(checker), 20)
         victim.send_signal(signal.SIGCONT)
@@ -104,7 +104,7 @@ def test_a_full_disk_under_redis_refuses_submits_and_keeps_what_was_painted(chec
 
 def test_a_picture_that_cannot_be_stored_for_a_while_is_stored_later(checker: JobChecker, marker: Path) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, "step", "SIGSTOP", PANORAMAS_STORE_TIMEOUT="60")
+    victim = signaled_worker(checker, marker, "step", "SIGSTOP", PANORAMAS_STORE_TIMEOUT="60")
     with files_cannot_grow(psutil.Process(victim.pid)):
         victim.send_signal(signal.SIGCONT)
         eventually(lambda: checker.get(job_id)["progress"]["phase"] != "queued", 20)
