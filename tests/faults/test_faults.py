@@ -1,37 +1,29 @@
-"""Faults of Redis, of the disk, of the API and of the moment: refused or kept, never accepted and lost."""
+"""Faults of Redis, of disks and of the API: a job is refused, or it is accepted and kept."""
 
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from jobs import keys
 from jobs.claims import JobClaims, JobLimits
-from jobs.envelope import envelope
 from jobs.record import State
-from jobs.scripts import source
-from testkit.jobs import RESULT, Jobs
 from testkit.processes import RedisServer, eventually
 from testkit.workerless import PANORAMA, WorkerlessApi, running_workerless_api
-from worker.leases import LeaseKeeper
 from worker.sweeper import Sweeper
 
 
 @pytest.fixture(scope="module")
 def own_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerlessApi]:
-    """An API whose Redis the tests break."""
+    """An API with its own Redis, which the tests break."""
     redis = RedisServer(tmp_path_factory.mktemp("broken") / "redis", appendfsync="everysec")
     with running_workerless_api(tmp_path_factory.mktemp("workerless"), redis=redis) as workerless:
         yield workerless
@@ -76,7 +68,7 @@ def test_a_redis_that_takes_no_writes_refuses_submits_until_it_does(
 
     def refused() -> bool:
         answer = submit(own_api, uuid.uuid4().hex)
-        if answer.status_code == 202:  # a full disk is noticed by the first write to it
+        if answer.status_code == 202:  # the server notices a full disk at its first write
             accepted.add(answer.json()["id"])
             return False
         assert_refused(answer, 503)
@@ -120,87 +112,6 @@ def test_an_api_killed_behind_the_enqueue_and_asked_again_has_made_one_job(own_a
 def _post_and_be_cut_off(url: str, key: str) -> None:
     with suppress(httpx.TransportError):
         httpx.post(f"{url}/panoramas", json=PANORAMA, headers={"idempotency-key": key}, timeout=10)
-
-
-def test_many_reapers_at_once_put_a_job_back_once(jobs: Jobs) -> None:
-    worker = jobs.worker("dead")
-    ids = [jobs.submit() for _ in range(60)]
-    for job_id in ids:
-        assert worker.claim(job_id)
-        jobs.expire_lease(job_id)
-    with ThreadPoolExecutor(8) as pool:
-        claims = [JobClaims(jobs.server.client(), str(n), JobLimits(dispatch_grace_seconds=0)) for n in range(8)]
-        rescued = list(pool.map(lambda claim: claim.reconcile()[0], claims * 4))
-    assert sum(rescued) == len(ids)
-    taken = []
-    while job_id := jobs.take():
-        taken.append(job_id)
-    assert taken == ids, "each once, in the order they had"
-
-
-@pytest.mark.chaos
-def test_an_attempt_that_never_ends_loses_its_lease_though_its_worker_lives(jobs: Jobs) -> None:
-    """A worker whose main thread hangs, in a write to a store that does not answer for instance."""
-    job_id = jobs.submit()
-    keepers = [LeaseKeeper(jobs.worker(name, lease_seconds=1), longest=0.5) for name in ("hanging", "healthy")]
-    record = jobs.worker("hanging").claim(job_id)
-    assert record
-    keepers[0].hold(record)
-    try:
-        for keeper in keepers:
-            keeper.start()
-        eventually(lambda: jobs.get(job_id).record.state == State.QUEUED, 20)
-    finally:
-        for keeper in keepers:
-            keeper.stop()
-
-
-def _race(*calls: Callable[[], Any]) -> None:
-    """Two calls at once, either of which may come first."""
-    barrier = threading.Barrier(2)
-
-    def run(call: Callable[[], Any]) -> None:
-        barrier.wait()
-        time.sleep(random.uniform(0, 0.0005))
-        call()
-
-    threads = [threading.Thread(target=run, args=[call]) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _succeed(worker: JobClaims, job_id: str) -> State | None:
-    return worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
-
-
-@pytest.mark.parametrize("moment", ["pop", "last step", "commit"])
-def test_a_cancel_that_races_the_worker_has_one_outcome_which_stays(jobs: Jobs, moment: str) -> None:
-    outcomes = set()
-    worker = JobClaims(jobs.server.client(), "a", JobLimits())
-    script = jobs.redis.register_script(source("cancel"))  # without the board's event loop, which takes longer than it
-    for _ in range(60):
-        job_id = jobs.submit()
-        cancel = partial(script, args=[envelope(), job_id, 1000])
-        if moment == "pop":
-            _race(cancel, lambda: worker.claim(jobs.pop() or "none"))
-        else:
-            worker.claim(job_id)
-            step = partial(worker.progress, job_id, 1, step=5)
-            _race(cancel, step if moment == "last step" else partial(_succeed, worker, job_id))
-        told = _succeed(worker, job_id)
-        record = jobs.get(job_id).record
-        assert record.state in (State.CANCELED, State.SUCCEEDED)
-        assert (record.result is not None) == (record.state == State.SUCCEEDED)
-        assert told in (record.state, None)
-        jobs.cancel(job_id)
-        worker.reconcile()
-        assert jobs.get(job_id).record == record
-        assert jobs.redis.zscore(keys.RUNNING, job_id) is None
-        outcomes.add(record.state)
-    if moment == "commit":
-        assert outcomes == {State.CANCELED, State.SUCCEEDED}, "both came first at times"
 
 
 def test_past_its_retention_a_job_is_gone_with_its_image_and_what_crashes_left(own_api: WorkerlessApi) -> None:

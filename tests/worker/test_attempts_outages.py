@@ -1,4 +1,4 @@
-"""Redis and the disks fail while real workers are at a job; the model process has no model."""
+"""Outages of Redis and full disks while real workers run jobs. Their model processes have no model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_redis_killed_in_the_middle_of_a_job_costs_no_attempt(checker: JobChecke
     checker.stack.redis.start()
     job = checker.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
-    assert victim.poll() is None, "nothing needs a restart"
+    assert victim.poll() is None, "no process needs a restart"
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "in a job"])
@@ -129,7 +129,7 @@ def test_a_picture_that_can_never_be_stored_fails_its_job_and_says_why(checker: 
 
 def _refused(checker: JobChecker) -> bool:
     answer = checker.http.post("/panoramas", json=PANORAMA)
-    if answer.status_code == 202:  # the server notices with its next write to the disk
+    if answer.status_code == 202:  # the server notices at its next write to the disk
         return False
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["retry-after"]) >= 1
