@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from engine.families.stable_diffusion import StableDiffusion
+from engine.model import Model
 from engine.paint import paint
 from worker import model_process
 
@@ -45,8 +45,8 @@ def _sticky() -> None:
 FAULTS = {"kill": _kill, "abort": _abort, "hang": _hang, "memory": _out_of_memory, "sticky": _sticky}
 
 
-def _faulty_paint(model: StableDiffusion, params: Any, *, on_step: Any, **options: Any) -> Any:
-    fault, _, how_often = params.prompt.removeprefix("fault ").partition(" ")
+def _faulty_paint(model: Model, recipe: Any, *, on_step: Any, **options: Any) -> Any:
+    fault, _, how_often = recipe.prompt.removeprefix("fault ").partition(" ")
     wanted = fault in FAULTS and (how_often != "once" or _first_time(fault))
 
     def faulty_step(step: int, total: int, latents: torch.Tensor) -> None:
@@ -56,7 +56,7 @@ def _faulty_paint(model: StableDiffusion, params: Any, *, on_step: Any, **option
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors ...")
         on_step(step, total, latents)
 
-    return paint(model, params, on_step=faulty_step, **options)
+    return paint(model, recipe, on_step=faulty_step, **options)
 
 
 def _first_time(fault: str) -> bool:

@@ -29,7 +29,7 @@ PreviewOf = Callable[[torch.Tensor], bytes | None]
 
 
 class Previews:
-    """The maps of the loaded models, fitted on first use."""
+    """The maps of models, fitted on first use."""
 
     def __init__(self) -> None:
         self._maps: dict[str, torch.Tensor | None] = {}  # by the model's revision

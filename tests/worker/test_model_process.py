@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,32 @@ from worker.child import ModelProcess, ModelProcessDied
 from worker.messages import Done, Interrupted, Loaded, Paint, Phase, Preview, Report, Step, Stop
 
 INPUT: dict[str, Any] = {"prompt": "mountains", "width": 256, "height": 128, "num_inference_steps": 4, "seed": 1}
-Start = Callable[..., ModelProcess]
+
+
+@pytest.fixture(scope="module")
+def environment(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """The settings of a model process with two tiny models."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        environment.setenv("PANORAMAS_MODELS", f"one={tiny_model},two={tiny_model}")
+        environment.setenv("PANORAMAS_DEVICE", "cpu")
+        environment.setenv("PANORAMAS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def shared_process(environment: pytest.MonkeyPatch) -> Iterator[ModelProcess]:
+    process = ModelProcess()
+    yield process
+    process.kill()
 
 
 @pytest.fixture
-def start(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts a model process with two tiny models, as the settings of the environment say."""
-    started: list[ModelProcess] = []
-
-    def start_one(**environment: str) -> ModelProcess:
-        settings = {"MODELS": f"one={tiny_model},two={tiny_model}", "DEVICE": "cpu", "DATA_DIR": str(tmp_path / "data")}
-        for name, value in ({f"PANORAMAS_{name}": value for name, value in settings.items()} | environment).items():
-            monkeypatch.setenv(name, value)
-        process = ModelProcess(compiled_folder=Settings().compiled_folder)
-        started.append(process)
-        process.ensure_started()
-        return process
-
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    yield start_one
-    for process in started:
-        process.kill()
+def process(shared_process: ModelProcess) -> ModelProcess:
+    """A model process that is ready; it takes seconds to start, and is started again only if a test has ended it."""
+    shared_process.ensure_started()
+    assert shared_process.wait_ready(120)
+    return shared_process
 
 
 def reports_of(process: ModelProcess, job: Paint) -> list[Report]:
@@ -49,9 +54,7 @@ def reports_of(process: ModelProcess, job: Paint) -> list[Report]:
     return reports
 
 
-def test_each_phase_of_a_job_is_reported_as_it_begins(start: Start) -> None:
-    process = start()
-    assert process.wait_ready(120)
+def test_each_phase_of_a_job_is_reported_as_it_begins(process: ModelProcess) -> None:
     reports = reports_of(process, Paint("j1", {**INPUT, "model": "one"}))
     told = [report for report in reports if not isinstance(report, Preview)]
     steps = [Step(step, 4) for step in range(1, 5)]
@@ -66,9 +69,7 @@ def test_each_phase_of_a_job_is_reported_as_it_begins(start: Start) -> None:
     assert other[2:4] == [Phase("encoding"), Phase("denoising")]
 
 
-def test_a_stop_ends_the_job_at_a_step_and_one_that_comes_late_is_ignored(start: Start) -> None:
-    process = start()
-    assert process.wait_ready(120)
+def test_a_stop_ends_the_job_at_a_step_and_one_that_comes_late_is_ignored(process: ModelProcess) -> None:
     process.send(Stop())
     process.send(Paint("j1", {**INPUT, "model": "one", "num_inference_steps": 200}))
     while process.next_report(60) != Step(1, 200):
@@ -81,10 +82,8 @@ def test_a_stop_ends_the_job_at_a_step_and_one_that_comes_late_is_ignored(start:
 
 
 def test_a_process_that_cannot_read_its_worker_ends_and_says_why(
-    start: Start, capfd: pytest.CaptureFixture[str]
+    process: ModelProcess, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    process = start()
-    assert process.wait_ready(120)
     process._open_connection().send_bytes(b"not a message")
     with pytest.raises(ModelProcessDied, match="exited with status 1"):
         process.next_report(60)
@@ -92,10 +91,18 @@ def test_a_process_that_cannot_read_its_worker_ends_and_says_why(
 
 
 @pytest.mark.chaos
-def test_compiled_kernels_are_kept_in_the_data_folder(start: Start, tmp_path: Path) -> None:
-    process = start(PANORAMAS_COMPILE="true", PANORAMAS_VIEW_BATCH_SIZE="2")
-    assert process.wait_ready(280)
-    assert any((tmp_path / "data" / "compiled").rglob("*.so"))
+def test_compiled_kernels_are_kept_in_the_data_folder(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:
+    with environment.context() as more:
+        more.setenv("PANORAMAS_DATA_DIR", str(tmp_path / "data"))
+        more.setenv("PANORAMAS_COMPILE", "true")
+        more.setenv("PANORAMAS_VIEW_BATCH_SIZE", "2")
+        process = ModelProcess(compiled_folder=Settings().compiled_folder)
+    process.ensure_started()
+    try:
+        assert process.wait_ready(280)
+        assert any((tmp_path / "data" / "compiled").rglob("*.so"))
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("users_own", [None, "/users/own"])
