@@ -37,7 +37,7 @@ def shared_process(environment: pytest.MonkeyPatch) -> Iterator[ModelProcess]:
 
 @pytest.fixture
 def process(shared_process: ModelProcess) -> ModelProcess:
-    """A model process that is ready; it takes seconds to start, and is started again only if a test has ended it."""
+    """A ready model process. Starting one takes seconds, so the tests share it."""
     shared_process.ensure_started()
     assert shared_process.wait_ready(120)
     return shared_process
@@ -81,18 +81,24 @@ def test_a_stop_ends_the_job_at_a_step_and_one_that_comes_late_is_ignored(proces
     assert isinstance(reports_of(process, Paint("j2", {**INPUT, "model": "one"}))[-1], Done)
 
 
-def test_a_process_that_cannot_read_its_worker_ends_and_says_why(
-    process: ModelProcess, capfd: pytest.CaptureFixture[str]
-) -> None:
-    process._open_connection().send_bytes(b"not a message")
-    with pytest.raises(ModelProcessDied, match="exited with status 1"):
-        process.next_report(60)
-    assert "the worker sent: not a message" in capfd.readouterr().err
+@pytest.mark.usefixtures("environment")
+def test_a_process_that_cannot_read_its_worker_ends_and_says_why(capfd: pytest.CaptureFixture[str]) -> None:
+    process = ModelProcess()
+    process.ensure_started()
+    try:
+        process._open_connection().send_bytes(b"not a message")
+        with pytest.raises(ModelProcessDied, match="exited with status 1"):
+            while process.next_report(60):
+                pass
+        assert "the worker sent: not a message" in capfd.readouterr().err
+    finally:
+        process.kill()
 
 
 @pytest.mark.chaos
-def test_compiled_kernels_are_kept_in_the_data_folder(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:
-    with environment.context() as more:
+@pytest.mark.usefixtures("environment")
+def test_compiled_kernels_are_kept_in_the_data_folder(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as more:
         more.setenv("PANORAMAS_DATA_DIR", str(tmp_path / "data"))
         more.setenv("PANORAMAS_COMPILE", "true")
         more.setenv("PANORAMAS_VIEW_BATCH_SIZE", "2")
