@@ -139,7 +139,7 @@ def _resume(process: psutil.Process) -> None:
 def run(
     *, jobs: int, workers: int, seconds: float, redis_kills: int, seed: int, folder: Path, fake_model: bool = False
 ) -> dict[str, object]:
-    """Returns the rows of the table, which also show whether a job was lost; `kept` tells.
+    """Returns the rows of the table, for `kept` to check. It does not raise when a job was lost.
 
     With `fake_model`, model processes have no model and start at once, and leases are short.
     """
@@ -154,19 +154,19 @@ def run(
         supervising = threading.Thread(target=chaos.supervise, daemon=True)
         submitting.start()
         supervising.start()
-        begun = time.monotonic()
+        start = time.monotonic()
         kills_at = [seconds * (n + 1) / (redis_kills + 1) for n in range(redis_kills)]
-        while time.monotonic() - begun < seconds:
+        while time.monotonic() - start < seconds:
             time.sleep(chaos.random.uniform(0.05, 0.35) * lease)
             chaos.cause_fault()
-            if kills_at and time.monotonic() - begun > kills_at[0]:
+            if kills_at and time.monotonic() - start > kills_at[0]:
                 kills_at.pop(0)
                 chaos.kill_redis()
         submitting.join()
         while_faults = chaos.states()
-        while any(chaos.states()[state] for state in _RUNNING) and time.monotonic() - begun < seconds + 600:
+        while any(chaos.states()[state] for state in _RUNNING) and time.monotonic() - start < seconds + 600:
             time.sleep(1)
-        took = time.monotonic() - begun
+        took = time.monotonic() - start
         rows = check(chaos, redis)
         chaos.over.set()
         supervising.join()

@@ -39,18 +39,18 @@ def test_a_worker_killed_at_any_point_loses_nothing(checker: JobChecker, marker:
 def test_a_worker_told_to_stop_at_any_point_finishes_its_job_and_leaves(
     checker: JobChecker, marker: Path, point: str, sent: str
 ) -> None:
-    job_id, behind = checker.submit(), checker.submit(seed=8)
+    job_id, next_job = checker.submit(), checker.submit(seed=8)
     victim = signaled_worker(checker, marker, point, sent)
     assert victim.wait(20) == 0
     job = checker.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
     if point in ("stored", "committed"):  # the next job may already run, and is then finished too
-        assert checker.get(behind)["state"] in ("queued", "succeeded")
+        assert checker.get(next_job)["state"] in ("queued", "succeeded")
     else:
-        assert checker.get(behind)["state"] == "queued", "it took no further job"
+        assert checker.get(next_job)["state"] == "queued", "it took no further job"
     if point == "step":
         worker(checker)
-        assert checker.ended(behind)["attempt"] == 1
+        assert checker.ended(next_job)["attempt"] == 1
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_commits_nothing_late(
 def test_a_model_process_killed_at_any_point_loses_nothing(
     checker: JobChecker, marker: Path, point: str, attempts: int
 ) -> None:
-    job_id, behind = checker.submit(), checker.submit(seed=8)
+    job_id, next_job = checker.submit(), checker.submit(seed=8)
     victim = signaled_worker(checker, marker, point, "SIGSTOP", **{STEP_SECONDS: "0.2"})
     model = model_process_of(victim)
     assert model
@@ -136,7 +136,7 @@ def test_a_model_process_killed_at_any_point_loses_nothing(
     job = checker.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", attempts)
     # When the first job was already painted, the process may have been working on the second one.
-    assert checker.ended(behind)["attempt"] <= (2 if attempts == 1 and point != "popped" else 1)
+    assert checker.ended(next_job)["attempt"] <= (2 if attempts == 1 and point != "popped" else 1)
     assert victim.poll() is None
 
 

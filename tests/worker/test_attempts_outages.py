@@ -80,13 +80,13 @@ def test_a_record_that_cannot_be_read_costs_no_other_job(checker: JobChecker) ->
 @chaos
 def test_redis_gone_for_a_minute_costs_no_attempt(checker: JobChecker) -> None:
     process = worker(checker, **{STEP_SECONDS: "0.1"})
-    job_id, behind = checker.submit(num_inference_steps=100), checker.submit(seed=8)
+    job_id, next_job = checker.submit(num_inference_steps=100), checker.submit(seed=8)
     checker.running(job_id, step=2)
     checker.stack.redis.kill()
     time.sleep(60)
     assert checker.http.post("/panoramas", json=PANORAMA).status_code == 503
     checker.stack.redis.start()
-    assert [checker.ended(one)["attempt"] for one in (job_id, behind)] == [1, 1]
+    assert [checker.ended(one)["attempt"] for one in (job_id, next_job)] == [1, 1]
     assert process.poll() is None
 
 

@@ -19,13 +19,13 @@ chaos = pytest.mark.chaos
 
 def test_a_running_job_is_canceled_within_two_steps_and_the_next_one_begins(checker: JobChecker) -> None:
     worker(checker, **{STEP_SECONDS: "0.25"})
-    job_id, behind = checker.submit(num_inference_steps=100), checker.submit(num_inference_steps=1)
+    job_id, next_job = checker.submit(num_inference_steps=100), checker.submit(num_inference_steps=1)
     checker.running(job_id, step=2)
     step = checker.http.post(f"/jobs/{job_id}/cancel").json()["progress"]["step"]
     job = checker.ended(job_id)
     assert job["state"] == "canceled"
     assert job["progress"]["step"] <= step + 2
-    started_at = checker.ended(behind)["started_at"]
+    started_at = checker.ended(next_job)["started_at"]
     between = datetime.fromisoformat(started_at) - datetime.fromisoformat(job["finished_at"])
     assert between < timedelta(seconds=3)
 

@@ -39,14 +39,14 @@ def test_a_worker_told_to_stop_finishes_what_it_stores_and_what_it_paints(
     checker: JobChecker, two_jobs: Callable[..., TwoJobs], store_blocker: Path
 ) -> None:
     process, first, second = two_jobs(steps=20)
-    behind = checker.submit(seed=9)
+    next_job = checker.submit(seed=9)
     process.send_signal(signal.SIGTERM)
     wait_until_painted(checker, second, 20)
     assert process.poll() is None
     store_blocker.unlink()
     assert process.wait(10) == 0
     assert_succeeded(checker, first, second)
-    assert checker.get(behind)["state"] == "queued"
+    assert checker.get(next_job)["state"] == "queued"
 
 
 @pytest.mark.parametrize("signals", [pytest.param(1, marks=chaos), 2])

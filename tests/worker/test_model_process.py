@@ -56,10 +56,10 @@ def reports_of(process: ModelProcess, job: Paint) -> list[Report]:
 
 def test_each_phase_of_a_job_is_reported_as_it_begins(process: ModelProcess) -> None:
     reports = reports_of(process, Paint("j1", {**INPUT, "model": "one"}))
-    told = [report for report in reports if not isinstance(report, Preview)]
+    others = [report for report in reports if not isinstance(report, Preview)]
     steps = [Step(step, 4) for step in range(1, 5)]
-    assert told[:-1] == [Phase("encoding"), Phase("denoising"), *steps, Phase("decoding")]
-    done = told[-1]
+    assert others[:-1] == [Phase("encoding"), Phase("denoising"), *steps, Phase("decoding")]
+    done = others[-1]
     assert isinstance(done, Done)
     assert (len(done.image), done.width, done.height, done.total_steps) == (256 * 128 * 3, 256, 128, 4)
     assert done.timings.keys() == {"load", "encode", "denoise", "decode"}
@@ -87,9 +87,9 @@ def test_a_process_that_cannot_read_its_worker_ends_and_says_why(capfd: pytest.C
     process.ensure_started()
     try:
         process._open_connection().send_bytes(b"not a message")
+        assert process.wait_ready(120)
         with pytest.raises(ModelProcessDied, match="exited with status 1"):
-            while process.next_report(60):
-                pass
+            process.next_report(60)
         assert "the worker sent: not a message" in capfd.readouterr().err
     finally:
         process.kill()
