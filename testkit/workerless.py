@@ -69,9 +69,24 @@ class WorkerlessApi:
 
 def model_on_paper(folder: Path) -> str:
     """PANORAMAS_MODELS with one model that consists of configuration files only, which is all that the API reads."""
-    for part, config in (("unet", {"sample_size": 16}), ("vae", {"block_out_channels": [4, 4, 4, 4]})):
-        (folder / "model" / part).mkdir(parents=True)
-        (folder / "model" / part / "config.json").write_text(json.dumps(config))
+    parts = {
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "scheduler": ("diffusers", "DDIMScheduler"),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+    }
+    configs = {
+        "model_index.json": {"_class_name": "StableDiffusionPipeline", **parts},
+        "unet/config.json": {"sample_size": 16, "cross_attention_dim": 8},
+        "vae/config.json": {"block_out_channels": [4, 4, 4, 4]},
+        "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},
+        "text_encoder/config.json": {"hidden_size": 8},
+    }
+    for name, config in configs.items():
+        path = folder / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(config))
     return f"tiny={folder / 'model'}"
 
 
