@@ -27,7 +27,8 @@ from jobs.record import JobRecord
 from recipe.presets import PRESETS
 from testkit.job_checker import JobChecker
 from testkit.processes import RedisServer, running_stack
-from worker.pulse import Watch
+from worker.leases import Lease
+from worker.messages import Done
 
 MOMENTS, IN_LINE = "IDLE_MOMENTS", "IDLE_IN_LINE"
 
@@ -159,8 +160,8 @@ def be_worker() -> None:
 
     take = Finisher.take
 
-    def take_and_wait(self: Finisher, record: JobRecord, watch: Watch, done: dict[str, Any]) -> bool:
-        return take(self, record, watch, done) and self._wait()
+    def take_and_wait(self: Finisher, record: JobRecord, lease: Lease, done: Done) -> bool:
+        return take(self, record, lease, done) and self._wait()
 
     if os.environ[IN_LINE]:
         Finisher.take = take_and_wait  # type: ignore[method-assign]

@@ -24,7 +24,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 import jobs.scripts
 from jobs import keys
 from jobs.board import JobBoard
-from jobs.claims import JobClaims, Terms
+from jobs.claims import JobClaims, JobLimits
 from jobs.record import State
 from testkit.processes import RedisServer, Stack, running_stack
 from testkit.workerless import PANORAMA, model_on_paper
@@ -81,7 +81,7 @@ class Service:
         self._redis = stack.redis.client()
         self._url = stack.redis.url
         self._http = httpx.Client(base_url=stack.url, timeout=60)
-        self._claims = JobClaims(self._redis, "a benchmark", Terms())
+        self._claims = JobClaims(self._redis, "a benchmark", JobLimits())
         self._ids: list[str] = []
 
     def fill(self) -> None:
@@ -166,7 +166,7 @@ def _rate(server: RedisServer, count: int, workers: int) -> float:
 
 def _drain(server: RedisServer, name: str) -> None:
     with server.client() as redis:
-        claims = JobClaims(redis, name, Terms())
+        claims = JobClaims(redis, name, JobLimits())
         while popped := redis.blmove(keys.RQ_LIST, keys.RQ_INTERMEDIATE, 0.5, "LEFT", "RIGHT"):
             if record := claims.claim(str(popped)):
                 claims.finish(record.id, record.token, State.SUCCEEDED, result={})

@@ -1,1 +1,1 @@
-"""What service and worker share, and all they share: the job record in Redis, its queue, and the image store."""
+"""What service and worker share: the job record in Redis, its queue, and the image store. They share nothing else."""

@@ -1,8 +1,7 @@
-"""Many jobs under one id: opened once, filled in pieces, counted by state, canceled together.
+"""Batches: many jobs under one id, opened once, filled in pieces, counted by state and canceled together.
 
-A batch is filled by as many calls as it takes. A job's id follows from the batch's and the item's number, and an id is
-accepted once, so that filling a batch again, after whatever broke the first time, makes what is missing and nothing
-twice.
+Filling a batch may take several calls. A job's id is derived from the batch's id and the item's number, and each id is
+accepted only once. So filling a batch again after a failure adds the missing jobs and duplicates none.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from redis.asyncio import Redis
 
 from jobs import keys
 from jobs.board import JobBoard, QueueFull
-from jobs.claims import Terms
+from jobs.claims import JobLimits
 from jobs.idempotency import Idempotency, KeyReused
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 
-_AT_ONCE = 250  # jobs in one pipeline
-_RUNNING_ASKED = 16  # running jobs whose ends make an estimate
+_PIPELINE_SIZE = 250  # jobs in one pipeline
+_RUNNING_SAMPLED = 16  # running jobs whose estimates are read for the estimate of their batch
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """One item of a batch, every default resolved."""
+    """One item of a batch, with every default resolved."""
 
     index: int
     params: Mapping[str, Any]
@@ -36,16 +35,16 @@ class NewJob:
     webhook_url: str | None = None
 
     def record(self) -> dict[str, Any]:
-        """What the job's record begins with."""
+        """The fields that the job's record starts with."""
         own = {"input": dict(self.params), "metadata": dict(self.metadata), "batch_index": self.index}
         return own | ({"webhook_url": self.webhook_url} if self.webhook_url else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it stands. `total` counts the items that were good, `refused` those that were not.
+    """The current state of a batch. `total` is the number of valid items, `refused` the number of invalid ones.
 
-    `counts` are its jobs by state; `errors` says what was wrong with the first of those refused.
+    `counts` are its jobs by state. `errors` describes the first of the refused items.
     """
 
     id: str
@@ -65,7 +64,7 @@ class Batch:
 
     @property
     def complete(self) -> bool:
-        """Whether every job that will ever be in it is in it."""
+        """Whether no further job will be added."""
         return self.canceled_at is not None or self.accepted >= self.total
 
     @property
@@ -92,33 +91,33 @@ class Batches:
         errors: Sequence[Mapping[str, Any]],
         idempotency: Idempotency | None,
     ) -> Batch:
-        """Begin a batch, or find the one that this Idempotency-Key has begun.
+        """Open a batch, or find the one that was opened under the same Idempotency-Key.
 
         Raises:
-            KeyReused: it began another.
+            KeyReused: the key was used for a different batch.
         """
         fields = {"total": total, "refused": refused, "errors": list(errors)}
         if idempotency:
             fields["fingerprint"] = idempotency.fingerprint
         outcome, found = await self._open(
             keys=[idempotency.redis_key(f"{owner}\0batch")] if idempotency else [],
-            args=[batch_id, owner, Terms().tombstone_seconds, *pairs(fields)],
+            args=[batch_id, owner, JobLimits().tombstone_seconds, *pairs(fields)],
         )
         batch = await self.get(found, replayed=outcome == "replayed")
         if batch is None:
-            raise RuntimeError(f"batch {found} is gone before its Idempotency-Key")
+            raise RuntimeError(f"batch {found} expired before its Idempotency-Key")
         if batch.replayed and idempotency and batch.fingerprint != idempotency.fingerprint:
             raise KeyReused
         return batch
 
     async def fill(self, batch: Batch, jobs: Sequence[NewJob]) -> None:
-        """Make the jobs that are not there yet, many in one call. A batch that was canceled meanwhile stays as it is.
+        """Submit the jobs that do not exist yet. A batch that was canceled meanwhile gets no more of them.
 
         Raises:
-            QueueFull, OutOfMemoryError: some may have been made; fill it again to go on.
+            QueueFull, OutOfMemoryError: some jobs may have been accepted; fill the batch again to continue.
         """
-        for start in range(0, len(jobs), _AT_ONCE):
-            piece = jobs[start : start + _AT_ONCE]
+        for start in range(0, len(jobs), _PIPELINE_SIZE):
+            piece = jobs[start : start + _PIPELINE_SIZE]
             async with self._redis.pipeline(transaction=False) as pipe:
                 for job in piece:
                     await self._board.send_submit(
@@ -129,7 +128,7 @@ class Batches:
                 raise QueueFull(retry_after=await self._board.pace_seconds(), own=full == "own-full")
 
     async def get(self, batch_id: str, *, replayed: bool = False) -> Batch | None:
-        """A batch as it stands; None for an id that was never given out or is long gone."""
+        """The current state of a batch; None when the id is unknown or long expired."""
         states = list(State)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.batch(batch_id))
@@ -152,30 +151,30 @@ class Batches:
         )
 
     async def eta_seconds(self, batch: Batch) -> float | None:
-        """Estimated seconds until all its jobs have ended: until the last of those that wait, or of those that run."""
+        """Estimated seconds until its last job ends; None when that is unknown, or the batch has ended."""
         if not batch.complete or batch.ended:
             return None
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrange(keys.batch_index(batch.id, State.QUEUED), 0, 0, desc=True)
-            pipe.zrange(keys.batch_index(batch.id, State.RUNNING), 0, _RUNNING_ASKED - 1, desc=True)
+            pipe.zrange(keys.batch_index(batch.id, State.RUNNING), 0, _RUNNING_SAMPLED - 1, desc=True)
             queued, running = await pipe.execute()
-        # One that runs and has not told a step yet is not known, and its end is near that of the others.
-        told = [view.eta_seconds for name in queued or running if (view := await self._board.get(name))]
-        return max((seconds for seconds in told if seconds is not None), default=None)
+        # A running job without a step yet has no estimate; it will end at about the same time as the others.
+        estimates = [view.eta_seconds for name in queued or running if (view := await self._board.get(name))]
+        return max((seconds for seconds in estimates if seconds is not None), default=None)
 
     async def cancel(self, batch_id: str) -> None:
-        """Cancel all that have not ended; harmless when all have."""
+        """Cancel every job that has not ended; harmless when all have."""
         await self._cancel(args=[batch_id])
         for state in (State.QUEUED, State.RUNNING):
             ids = await self._redis.zrange(keys.batch_index(batch_id, state), 0, -1)
-            for start in range(0, len(ids), _AT_ONCE):
-                await self._board.cancel_many([str(name) for name in ids[start : start + _AT_ONCE]])
+            for start in range(0, len(ids), _PIPELINE_SIZE):
+                await self._board.cancel_many([str(name) for name in ids[start : start + _PIPELINE_SIZE]])
 
     async def succeeded(self, batch_id: str) -> AsyncIterator[JobRecord]:
-        """The jobs that have a picture, in the order they were made in."""
+        """The jobs that have a picture, in the order of submission."""
         ids = await self._redis.zrange(keys.batch_index(batch_id, State.SUCCEEDED), 0, -1)
-        for start in range(0, len(ids), _AT_ONCE):
-            piece = [str(name) for name in ids[start : start + _AT_ONCE]]
+        for start in range(0, len(ids), _PIPELINE_SIZE):
+            piece = [str(name) for name in ids[start : start + _PIPELINE_SIZE]]
             async with self._redis.pipeline(transaction=False) as pipe:
                 for name in piece:
                     pipe.hgetall(keys.job(name))
@@ -186,5 +185,5 @@ class Batches:
 
 
 def job_id(batch_id: str, index: int) -> str:
-    """The id of an item's job: as hard to guess as the batch's own."""
+    """The id of an item's job; it is as hard to guess as the batch's id."""
     return hashlib.sha256(f"{batch_id}:{index}".encode()).hexdigest()[:32]

@@ -1,11 +1,11 @@
-"""The service's side of the jobs, asynchronous: submit, look, cancel. Faults pass through as redis-py raises them.
+"""The service's view of the jobs, asynchronous: submit, read, cancel. Errors of redis-py pass through unchanged.
 
-The order of the queue. There are two priorities. Where jobs of both wait, four interactive ones are handed out, then
-one batch job: interactive work goes first, and batch work is never starved. Within a priority the owners take turns: a
-job gets a round, the first after both the round that the queue has reached and the last round its owner has a job in;
-lower rounds go first, and within a round earlier submits. So who queues a thousand jobs does not hold up the others: an
-owner's first job goes into the very next round. A single owner's jobs go in the order of their submits. Computing a
-place and handing out a job are O(log n). A job that is put back keeps its place.
+The order of the queue: there are two priorities. While jobs of both are waiting, four interactive jobs are handed out,
+then one batch job, so interactive work goes first and batch work never starves. Within a priority, owners take turns.
+Each job is assigned a round: one more than both the round that the queue has reached and the last round in which its
+owner has a job. Lower rounds go first; within a round, earlier submissions do. So an owner with a thousand jobs does
+not delay the others, whose first job goes into the very next round. The jobs of a single owner keep the order of their
+submission. Computing a position and handing out a job are O(log n). A job that is put back keeps its position.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from jobs import keys, tracing
-from jobs.claims import Terms
+from jobs.claims import JobLimits
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
 from jobs.record import JobRecord, Priority, State, pairs, read_record
@@ -26,7 +26,7 @@ from jobs.scripts import SHARE, source
 
 
 class QueueFull(Exception):
-    """As many jobs wait as the server lets wait, or (`own`) lets this owner have; nothing was accepted."""
+    """The limit of waiting jobs, or with `own` this owner's limit, is reached; nothing was accepted."""
 
     def __init__(self, retry_after: float, *, own: bool = False) -> None:
         super().__init__("the queue is full")
@@ -36,9 +36,9 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A record with what only the queue knows: jobs before it (0 = next) and seconds to go, where they are known.
+    """A record, with its position in the queue (0 is next) and the estimated seconds until its end, where known.
 
-    `replayed` marks the answer to a repeated submit.
+    `replayed` marks the answer to a repeated submission.
     """
 
     record: JobRecord
@@ -48,7 +48,7 @@ class JobView:
 
 
 class JobBoard:
-    """Jobs as clients see them, on an asynchronous Redis client with `decode_responses=True`."""
+    """Submits, reads and cancels jobs, on an asynchronous Redis client with `decode_responses=True`."""
 
     def __init__(
         self, redis: Redis, *, retention_seconds: int, max_queued: int, max_queued_per_owner: int | None = None
@@ -59,9 +59,9 @@ class JobBoard:
         self._max_own = max_queued_per_owner or max_queued
         self._submit = redis.register_script(source("submit"))
         self._cancel = redis.register_script(source("cancel"))
-        self._look = redis.register_script(source("look"))
+        self._snapshot = redis.register_script(source("snapshot"))
         self._delete = redis.register_script(source("delete"))
-        self._tombstone_seconds = Terms().tombstone_seconds
+        self._tombstone_seconds = JobLimits().tombstone_seconds
 
     async def submit(
         self,
@@ -74,29 +74,29 @@ class JobBoard:
         idempotency: Idempotency | None = None,
         webhook_url: str | None = None,
     ) -> JobView:
-        """Accept a job: after this returns, it reaches a terminal state. `owner` is whom the queue is fair to.
-        `webhook_url` is called at its end (see `jobs.outbox`).
+        """Accept a job: once this returns, it will reach a terminal state. Owners take turns in the queue.
+        `webhook_url` is called when it ends (see `jobs.outbox`).
 
         Raises:
             QueueFull, KeyReused: nothing was accepted.
-            OutOfMemoryError: nothing was accepted, for want of memory in Redis.
+            OutOfMemoryError: Redis has no memory left, and nothing was accepted.
         """
         record: dict[str, Any] = {"input": dict(params), "metadata": dict(metadata)}
         if idempotency:
             record["fingerprint"] = idempotency.fingerprint
         if webhook_url:
             record["webhook_url"] = webhook_url
-        remembered = idempotency.redis_key(owner) if idempotency else None
-        answer = await self.send_submit(self._redis, job_id, record, owner, priority, remembered=remembered)
-        outcome, told, *looked = answer
+        key = idempotency.redis_key(owner) if idempotency else None
+        answer = await self.send_submit(self._redis, job_id, record, owner, priority, idempotency_key=key)
+        outcome, found_id, *snapshot = answer
         if outcome in ("full", "own-full"):
             raise QueueFull(retry_after=await self.pace_seconds(), own=outcome == "own-full")
         if outcome == "replayed" and idempotency:
-            return await self._replay(told, idempotency)
-        # "exists" is redis-py's own retry of a call whose answer was lost: ids are random, so the job is this one.
-        view = _view(job_id, looked[0]) if looked else await self.get(job_id)
+            return await self._replay(found_id, idempotency)
+        # "exists": redis-py repeated a call whose answer was lost. Ids are random, so the job is this one.
+        view = _view(job_id, snapshot[0]) if snapshot else await self.get(job_id)
         if view is None:
-            raise RuntimeError(f"job {job_id} vanished after it was accepted")
+            raise RuntimeError(f"job {job_id} disappeared after it was accepted")
         return view
 
     def send_submit(
@@ -108,20 +108,20 @@ class JobBoard:
         priority: Priority,
         batch: str = "",
         *,
-        remembered: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Awaitable[Any]:
-        """One submit on `client`, which may be a pipeline; answers as submit.lua says."""
+        """Run submit.lua on `client`, which may be a pipeline; that script documents the answer."""
         if traceparent := tracing.current():
             record = {**record, "traceparent": traceparent}
         limits = (self._max_queued, self._max_own)
         return self._submit(
-            keys=[remembered] if remembered else [],
+            keys=[idempotency_key] if idempotency_key else [],
             args=[envelope(), job_id, *limits, priority, owner, batch, *pairs(record)],
             client=client,
         )
 
     async def room(self, owner: str) -> tuple[int, int]:
-        """Jobs that `owner` could submit now, and could at most if nothing of its own waited."""
+        """How many jobs `owner` could submit now, and how many at most if none of its own were waiting."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for index in (keys.WAITING, keys.WAITING_BATCH, keys.DISPATCHED, keys.index(owner, State.QUEUED)):
                 pipe.zcard(index)
@@ -130,77 +130,77 @@ class JobBoard:
         return max(min(self._max_queued - sum(queued), self._max_own - own), 0), most
 
     async def get(self, job_id: str) -> JobView | None:
-        """A job as it stands, or None for an id that was never given out or is long gone."""
-        return _view(job_id, await self._look(args=[job_id]))
+        """The current state of a job; None when the id is unknown or long expired."""
+        return _view(job_id, await self._snapshot(args=[job_id]))
 
     async def delete(self, job_id: str) -> State | None:
-        """Bury an ended job whose image is gone already. Returns the state before; None for an unknown id."""
+        """Expire an ended job whose image is already deleted. Returns the state before; None for an unknown id."""
         before = await self._delete(args=[job_id, self._tombstone_seconds])
         return State(before) if before else None
 
     async def _replay(self, job_id: str, idempotency: Idempotency) -> JobView:
         view = await self.get(job_id)
         if view is None:
-            raise RuntimeError(f"job {job_id} is gone before its Idempotency-Key")
+            raise RuntimeError(f"job {job_id} expired before its Idempotency-Key")
         if view.record.fingerprint != idempotency.fingerprint:
             raise KeyReused
         return replace(view, replayed=True)
 
     async def views(self, records: Sequence[JobRecord]) -> list[JobView]:
-        """Views of records just read. Only those that have not ended are looked up again, for their place and time."""
+        """Views of records that were just read. Those that have not ended are read again, for position and estimate."""
         open_ids = [record.id for record in records if not record.state.terminal]
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in open_ids:
-                await self._look(args=[job_id], client=pipe)
+                await self._snapshot(args=[job_id], client=pipe)
             found = dict(zip(open_ids, await pipe.execute() if open_ids else (), strict=True))
         seen = [_view(r.id, found[r.id]) if r.id in found else JobView(r, None, None) for r in records]
         return [view for view in seen if view is not None]
 
     async def cancel(self, job_id: str) -> bool:
-        """Cancel: a queued job at once, a running one within a step. False for an unknown id; harmless when ended."""
+        """Cancel a queued job at once, a running one within a step. False for an unknown id; harmless when ended."""
         return await self._cancel(args=[envelope(), job_id, self._retention_ms]) is not None
 
     async def cancel_many(self, job_ids: Sequence[str]) -> None:
-        """`cancel` each, in one call."""
+        """Cancel each of these jobs, in one round trip."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 await self._cancel(args=[envelope(), job_id, self._retention_ms], client=pipe)
             await pipe.execute()
 
     def script(self, name: str) -> AsyncScript:
-        """Another transition on the same client."""
+        """Another of `jobs.scripts`, registered on the same client."""
         return self._redis.register_script(source(name))
 
     async def workers(self) -> int:
-        """Worker processes that showed a sign of life lately. Fails where Redis does."""
+        """The number of worker processes with a recent heartbeat. Raises RedisError."""
         seconds, micros = await self._redis.time()
         oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
 
     async def pace_seconds(self) -> float:
-        """What a job has taken lately; a guess where none has ended."""
+        """A moving average of the seconds per job; 10 while none has succeeded."""
         pace = await self._redis.hget(keys.PACE, "job_ms")
         return int(pace) / 1000 if pace else 10.0
 
 
-def _view(job_id: str, looked_up: Any) -> JobView | None:
-    """What look.lua has told of a job."""
-    if looked_up is None:
+def _view(job_id: str, snapshot: Any) -> JobView | None:
+    """The answer of snapshot() in prelude.lua, as a view."""
+    if snapshot is None:
         return None
-    flat, *queue = looked_up
+    flat, *queue = snapshot
     record = read_record(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
     if not queue:
         return JobView(record, None, None)
-    now, handed_rank, handed, *places, streak, pace, alive = queue
-    waiting = _jobs_before(*places, streak=int(streak or 0))
-    position = handed_rank if waiting is None else handed + waiting
+    now, dispatched_rank, dispatched, *ranks, streak, pace, alive = queue
+    waiting = _jobs_before(*ranks, streak=int(streak or 0))
+    position = dispatched_rank if waiting is None else dispatched + waiting
     return JobView(record, position, _estimate(record, position, now, int(pace) if pace else None, alive))
 
 
 def _jobs_before(
     interactive_rank: int | None, interactive: int, batch_rank: int | None, batch: int, *, streak: int
 ) -> int | None:
-    """Waiting jobs that go before one of this rank in its priority, as things stand; None when it does not wait.
+    """How many waiting jobs go before the one with this rank in its priority; None when it is not waiting.
 
     `streak`: interactive jobs handed out since the last batch job.
     """
@@ -212,10 +212,10 @@ def _jobs_before(
 
 
 def _estimate(record: JobRecord, position: int | None, now: int, pace: int | None, workers: int) -> float | None:
-    """Seconds until the end: a running job by its own steps, a queued one by the pace of the jobs before it."""
+    """Seconds until the end: of a running job by its own steps, of a queued one by the pace of the jobs before it."""
     if record.state == State.RUNNING and record.step and record.denoising_at and record.stepped_at:
-        a_step = (record.stepped_at - record.denoising_at) / record.step
-        ends_at = record.stepped_at + a_step * (record.total_steps - record.step)
+        step_ms = (record.stepped_at - record.denoising_at) / record.step
+        ends_at = record.stepped_at + step_ms * (record.total_steps - record.step)
         return round(max(ends_at - now, 0) / 1000, 1)
     if pace is None or workers == 0:
         return None

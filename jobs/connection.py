@@ -1,4 +1,4 @@
-"""How asynchronous processes are connected to Redis."""
+"""The Redis connection of asynchronous processes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ _WAIT_SECONDS = 10.0
 
 
 def connected(redis_url: str) -> Redis:
-    """A client on a pool of its own. Redis need not be there yet.
+    """A client with its own connection pool. Redis need not be reachable yet.
 
-    Where more is asked at once than there are connections, who comes last waits for one: redis-py's own pool would
-    refuse them beyond a hundred.
+    When the pool is exhausted, callers wait instead of failing; redis-py's default pool fails beyond 100 connections.
     """
     pool = BlockingConnectionPool.from_url(
         redis_url,
@@ -23,6 +22,6 @@ def connected(redis_url: str) -> Redis:
         decode_responses=True,
         socket_timeout=5,
         socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 1),  # once, for a connection that a restart of Redis has closed
+        retry=Retry(NoBackoff(), 1),  # one retry, for a connection that a restart of Redis has closed
     )
     return Redis.from_pool(pool)

@@ -1,8 +1,8 @@
-"""What RQ carries: the id of a job, in a job of RQ's own that any RQ tool can read.
+"""The RQ job that carries the id of one of our jobs, in a format that any RQ tool can read.
 
-Only the first few queued jobs lie on RQ's list at a time; the rest wait in `panoramas:waiting` and follow as workers
-take from it. So the order of the queue stays ours to decide, finding what is queued but on no list costs the same for
-ten jobs and for a hundred thousand, and RQ's copy of a job exists for the few on its list.
+Only the first few queued jobs are on RQ's list at a time. The rest wait in `panoramas:waiting` and follow as workers
+take jobs off the list. So our own scripts decide the order of the queue, finding a job that was lost on its way to a
+worker costs the same for ten queued jobs as for a hundred thousand, and only the few jobs on the list exist in RQ.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from rq.serializers import JSONSerializer
 
 from jobs.keys import QUEUE
 
-# What is on the list goes first whatever comes after it, so the list is short: the job that is about to be taken, and
-# one more, so that a worker that stalls between pop and claim keeps nobody waiting. A claim refills the list.
+# A job on the list can no longer be overtaken, so the list is short: the job that is taken next, and one more, so that
+# a worker that stalls between pop and claim delays no other worker. A claim refills the list.
 WINDOW = 2
 
 ENTRY_POINT = "worker.rq_worker.paint_job"
@@ -24,7 +24,7 @@ ENTRY_POINT = "worker.rq_worker.paint_job"
 
 @functools.cache
 def envelope() -> str:
-    """RQ's job hash as a JSON list [field, value, field, value, ...]; the job's id is in its key alone."""
+    """RQ's job hash as a JSON list [field, value, field, value, ...]. The job's id is only in the hash's key."""
     job = Job.create(ENTRY_POINT, origin=QUEUE, connection=_NO_CONNECTION, serializer=JSONSerializer, status="queued")
     fields = job.to_dict()
     fields["data"] = job.data.decode()  # RQ reads plain data too, and text passes through JSON
@@ -35,7 +35,7 @@ def envelope() -> str:
 
 
 class _NoConnection:
-    """RQ wants a connection to build a job that is never saved through it."""
+    """RQ requires a connection to construct a job, although this one is never saved through it."""
 
 
 _NO_CONNECTION = _NoConnection()

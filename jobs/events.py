@@ -1,7 +1,7 @@
-"""What happens to a job, told as it happens: one short stream a job, written by the scripts that change the record.
+"""The events of a job: one short Redis stream per job, written by the scripts that change its record.
 
-An event says that something changed, not all that it changed to: a reader looks the record up, so that what it shows
-is the truth of that moment and a record is never stored twice.
+An event says that something changed, and not everything that it changed to: a reader then reads the record. So what it
+shows is up to date, and no record is stored twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEGINNING = "0-0"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` is job (a new state), progress or preview; `id` is the stream's: milliseconds, a dash, a counter."""
+    """`kind` is job (a new state), progress or preview. `id` is the stream's: milliseconds, a dash, a counter."""
 
     job_id: str
     id: str
@@ -32,10 +32,10 @@ class Event:
 
 
 def position(event_id: str) -> tuple[int, int]:
-    """An event's place in time, to be compared.
+    """The id as two integers that can be compared.
 
     Raises:
-        ValueError: when the text is no event's id.
+        ValueError: when the text is not the id of an event.
     """
     milliseconds, dash, counter = event_id.partition("-")
     if not (dash and milliseconds.isdecimal() and counter.isdecimal() and len(event_id) <= 40):
@@ -50,24 +50,24 @@ class EventLog:
         self._redis = redis
 
     async def last_id(self, job_id: str) -> str:
-        """Id of the latest event; `BEGINNING` when there is none (yet, or any more)."""
+        """The id of the latest event; `BEGINNING` when there is none."""
         latest: Any = await self._redis.xrevrange(keys.events(job_id), count=1)
         return latest[0][0] if latest else BEGINNING
 
     async def after(self, job_id: str, event_id: str) -> list[Event]:
-        """What happened since an event, as far as it is kept."""
+        """The events after this one, as far as they are kept."""
         entries: Any = await self._redis.xrange(keys.events(job_id), min=f"({event_id}")
         return [_event(job_id, entry) for entry in entries]
 
     async def read(self, cursors: Mapping[str, str], wait_ms: int) -> list[Event]:
-        """What comes after each job's cursor, waiting for the first of it for at most `wait_ms`."""
+        """The events after each job's cursor, waiting at most `wait_ms` for the first one."""
         streams: Any = {keys.events(job_id): cursor for job_id, cursor in cursors.items()}
         answer: Any = await self._redis.xread(streams, block=wait_ms)
         found = answer.items() if isinstance(answer, dict) else answer  # RESP3 and RESP2
         return [_event(name.removeprefix(keys.EVENTS), entry) for name, entries in found for entry in entries]
 
     async def preview(self, job_id: str, step: int | None = None) -> str | None:
-        """The latest picture of the unfinished canvas, or one step's, in base64; None where there is none."""
+        """The latest preview of the unfinished canvas, or that of one step, in base64; None when there is none."""
         image: Any = await self._redis.get(keys.preview(job_id, step))
         return image
 

@@ -1,7 +1,7 @@
-"""The Idempotency-Key of a request (draft-ietf-httpapi-idempotency-key-header): a repeated POST makes nothing new.
+"""The Idempotency-Key of a request (draft-ietf-httpapi-idempotency-key-header): a repeated POST creates nothing new.
 
-The key is written by the script that makes the job, so that there is no moment at which one exists without the other,
-and no request that is "still in flight".
+The script that creates the job also writes the key. So neither ever exists without the other, and there is no state in
+which a request is "still in flight".
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from jobs import keys
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A client's key, and a digest of what it asked for under that key."""
+    """A client's key, and a digest of the request that it was sent with."""
 
     key: str
     fingerprint: str
 
     @classmethod
     def of(cls, key: str, request: Any) -> Idempotency:
-        """`request` is what was asked for as plain JSON values, before any default is drawn."""
+        """`request` is the request as plain JSON values, before defaults such as a random seed are filled in."""
         text = json.dumps(request, sort_keys=True, separators=(",", ":"))
         return cls(key, hashlib.sha256(text.encode()).hexdigest())
 
@@ -32,4 +32,4 @@ class Idempotency:
 
 
 class KeyReused(Exception):
-    """The Idempotency-Key belongs to another request of the same owner; nothing was accepted."""
+    """The same owner used this Idempotency-Key for a different request; nothing was accepted."""

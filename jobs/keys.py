@@ -1,34 +1,34 @@
-"""Every Redis key, named here and nowhere else.
+"""The names of all Redis keys; no other module spells one out.
 
 ```
-panoramas:job:{id}      hash        the record: the truth that users see
+panoramas:job:{id}      hash        the job's record, the source of truth
 panoramas:sequence      string      counter of accepted jobs
-panoramas:waiting       sorted set  queued interactive jobs not yet handed to RQ; score: place (see `jobs.board`)
-panoramas:waiting:batch sorted set  the same of batch jobs
-panoramas:fairness      hash        rounds reached by each priority and its owners; turns since a batch job
-panoramas:dispatched    sorted set  queued jobs on RQ's list or popped and not yet claimed; score: hand-over, ms
+panoramas:waiting       sorted set  queued interactive jobs not yet handed to RQ; score: position (see `jobs.board`)
+panoramas:waiting:batch sorted set  the same for batch jobs
+panoramas:fairness      hash        rounds reached by each priority and owner; interactive jobs since the last batch job
+panoramas:dispatched    sorted set  queued jobs on RQ's list, or popped and not yet claimed; score: when added, ms
 panoramas:running       sorted set  running jobs; score: end of their lease, ms
 panoramas:finished      sorted set  terminal jobs; score: end of their retention, ms
-panoramas:pace          hash        moving averages that estimates are made of
-panoramas:workers       sorted set  worker processes; score: last sign of life, ms
-panoramas:sweep         string      set while a worker looks through the image store, and for a while after
-panoramas:events:{id}   stream      what listeners of a job are told; short, gone soon after the job's end
-panoramas:preview:{id}  string      latest picture of an unfinished canvas, base64; `:{step}` behind it, one step's
-panoramas:index:{owner} sorted set  an owner's jobs; `:{state}` behind it, those in a state; score: sequence
-panoramas:idempotency:{digest}      id of the job that an owner's Idempotency-Key made
-panoramas:batch:{id}    hash        a batch: its owner, when it came, how many items were good and how many not
-panoramas:batch-jobs:{id}           sorted set  a batch's jobs, as an owner's
-panoramas:tally         hash        jobs that ever ended, by state
-panoramas:metrics       hash        histograms of the workers' figures (see `jobs.metrics`)
-panoramas:memory        hash        what each worker's device holds, as told last
-panoramas:requests:{owner}          string      requests of an owner in the present minute
-panoramas:outbox        sorted set  targets of webhooks; score: when the earliest call of each is due, ms
+panoramas:pace          hash        moving averages for estimates
+panoramas:workers       sorted set  worker processes; score: last heartbeat, ms
+panoramas:sweep         string      present while no worker may look for orphaned images
+panoramas:events:{id}   stream      events of a job; short, deleted soon after the job's end
+panoramas:preview:{id}  string      latest preview of a canvas, base64; with `:{step}` appended, that of one step
+panoramas:index:{owner} sorted set  an owner's jobs; with `:{state}` appended, those in a state; score: sequence
+panoramas:idempotency:{digest}      id of the job that was created under an owner's Idempotency-Key
+panoramas:batch:{id}    hash        a batch: its owner, when it was created, how many items were valid and how many not
+panoramas:batch-jobs:{id}           sorted set  a batch's jobs, with `:{state}` as above
+panoramas:tally         hash        total numbers of ended jobs, by state
+panoramas:metrics       hash        histograms that the workers add to (see `jobs.metrics`)
+panoramas:memory        hash        each worker's GPU memory, as last reported
+panoramas:requests:{owner}          string      requests of an owner in the current minute
+panoramas:outbox        sorted set  webhook targets (owner and host); score: when the earliest call of each is due, ms
 panoramas:outbox:{target}           sorted set  jobs whose webhook is to be called; score: when, ms
-panoramas:webhook-gone:{digest}     set for a while when an owner's endpoint has answered 410
-panoramas:webhook-tally hash        calls of webhooks that ever ended, by outcome; those that are to be made
+panoramas:webhook-gone:{digest}     present for a while after an owner's endpoint has answered 410
+panoramas:webhook-tally hash        total numbers of webhook calls by outcome, and how many are pending
 rq:queue:panoramas      list        RQ's own: a short window of job ids (see `jobs.envelope`)
 ```
-Times are milliseconds since the epoch on Redis's clock, so that no two machines' clocks are ever compared.
+Times are milliseconds since the epoch on Redis's clock, so that the clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ RQ_INTERMEDIATE = IntermediateQueue.get_intermediate_queue_key(RQ_LIST)
 RQ_JOB = Job.redis_job_namespace_prefix
 
 
-# A worker that has not been heard of for this long counts as gone.
+# A worker without a heartbeat for this long counts as dead.
 WORKER_SILENCE_MS = 15_000
 
-EVENTS_KEPT = 256  # of a job, about: more than the steps between two looks of a slow listener
-EVENTS_TTL_SECONDS = 600  # after its end
+EVENTS_KEPT = 256  # per job, approximately: more than the steps between two reads of a slow client
+EVENTS_TTL_SECONDS = 600  # after the job's end
 IDEMPOTENCY_TTL_SECONDS = 86_400
 WEBHOOK_GONE_TTL_SECONDS = 30 * 86_400
 
@@ -88,27 +88,27 @@ def job(job_id: str) -> str:
 
 
 def events(job_id: str) -> str:
-    """Key of a job's stream of events."""
+    """Key of a job's event stream."""
     return EVENTS + job_id
 
 
 def preview(job_id: str, step: int | None = None) -> str:
-    """Key of a job's latest preview, or of one step's."""
+    """Key of a job's latest preview, or of the preview of one step."""
     return f"{PREVIEW}{job_id}" if step is None else f"{PREVIEW}{job_id}:{step}"
 
 
 def index(owner: str, state: str | None = None) -> str:
-    """Key of an owner's jobs, or of those in one state. Owners' names hold no colon."""
+    """Key of an owner's jobs, or of those in one state. Names of owners never contain a colon."""
     return f"{INDEX}{owner}" if state is None else f"{INDEX}{owner}:{state}"
 
 
 def idempotency(owner: str, key: str) -> str:
-    """Key under which an owner's Idempotency-Key is remembered: a digest, for a client chooses its length and bytes."""
+    """Key for an owner's Idempotency-Key. It is a digest, because clients choose the length and bytes of theirs."""
     return IDEMPOTENCY + hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
 
 
 def requests(owner: str) -> str:
-    """Key of an owner's count of requests."""
+    """Key of an owner's request counter."""
     return REQUESTS + owner
 
 

@@ -1,4 +1,4 @@
-"""Jobs of an owner, newest first, page by page. An index answers; nothing is ever scanned."""
+"""An owner's jobs, newest first, page by page. Pages are read from an index, without scanning."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CURSOR_PATTERN = "^[0-9a-f]{1,13}$"  # a sequence number below 2**53, so that it
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some jobs, and the cursor behind them where there are more."""
+    """Some jobs, and the cursor of the next page when there is one."""
 
     records: list[JobRecord]
     next_cursor: str | None
 
 
 class JobListing:
-    """Reads the indices that every transition keeps, on an asynchronous Redis client with `decode_responses=True`."""
+    """Reads the indices that every transition updates, on an asynchronous Redis client with `decode_responses=True`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -29,10 +29,10 @@ class JobListing:
     async def page(
         self, owner: str, *, state: State | None = None, batch: str | None = None, cursor: str | None, limit: int
     ) -> Page:
-        """At most `limit` jobs. A cursor is a place in the order of submission: new jobs never shift a later page."""
+        """At most `limit` jobs. A cursor is a position in the order of submission: new jobs never shift a page."""
         index = keys.index(owner, state) if batch is None else keys.batch_index(batch, state)
         below = f"({int(cursor, 16)}" if cursor else "+inf"
-        # One more than asked for tells whether there is a next page.
+        # Read one more than asked for, to know whether there is a next page.
         found_ids = await self._redis.zrange(index, below, "-inf", desc=True, byscore=True, offset=0, num=limit + 1)
         ids = [str(job_id) for job_id in found_ids]
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -1,4 +1,4 @@
-"""Logs: lines for people, or one JSON object a line for machines, each with the job and the trace it is about."""
+"""Logs: plain lines for people, or one JSON object per line for machines, with the ids of the job and the trace."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _job: ContextVar[str] = ContextVar("job", default="")
 
 
 def setup(level: str, form: str) -> None:
-    """Log to standard error from now on. `form` is text or json."""
+    """Log to standard error. `form` is text or json."""
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("httpx", "httpcore", "PIL", "rq", "opentelemetry"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for noisy in ("httpx", "httpcore", "PIL", "rq", "opentelemetry"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def now_about(job_id: str) -> None:
-    """What this task or thread logs from now on is about a job."""
+def set_job(job_id: str) -> None:
+    """Add this job's id to everything that this task or thread logs from now on."""
     _job.set(job_id)
 
 
 @contextmanager
-def about(job_id: str) -> Iterator[None]:
-    """What is logged inside is about a job."""
+def job_context(job_id: str) -> Iterator[None]:
+    """Add this job's id to everything logged inside the block."""
     token = _job.set(job_id)
     try:
         yield
@@ -40,7 +40,7 @@ def about(job_id: str) -> Iterator[None]:
 
 
 class JsonLines(logging.Formatter):
-    """`time`, `level`, `logger`, `message`, and where they are known `job_id`, `trace_id` and `exception`."""
+    """Fields: `time`, `level`, `logger`, `message`, `process`; `job_id`, `trace_id` and `exception` where known."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

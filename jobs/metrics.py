@@ -1,7 +1,7 @@
-"""Figures of the whole service, kept in Redis: every worker adds to them, and any API process can tell them.
+"""Metrics of the whole service, kept in Redis: every worker adds to them, and any API process can expose them.
 
-A histogram is fields of one hash: `{name}|{label}|{upper bound}` counts what fell into a bucket, `{name}|{label}|sum`
-adds up seconds. So an observation is two increments, whoever makes it.
+All histograms are fields of one hash: `{name}|{label}|{upper bound}` counts the observations in a bucket, and
+`{name}|{label}|sum` adds up their seconds. So an observation is two increments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from redis.client import Pipeline
 from jobs import keys
 from jobs.record import State
 
-# Upper bounds in seconds of the buckets of each histogram; what is above the last goes into `inf`.
+# Upper bounds of each histogram's buckets in seconds; larger observations go into the bucket `inf`.
 BUCKETS: dict[str, tuple[float, ...]] = {
     "step": (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
     "phase": (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0),
@@ -30,7 +30,7 @@ BUCKETS: dict[str, tuple[float, ...]] = {
 
 
 def observe(pipe: Pipeline | AsyncPipeline, name: str, label: str, seconds: float) -> None:
-    """Add one observation to a histogram; nothing is sent before the pipeline is executed."""
+    """Add one observation to a histogram, on a pipeline that the caller executes."""
     bounds = BUCKETS[name]
     at = bisect.bisect_left(bounds, seconds)
     bucket = f"{bounds[at]:g}" if at < len(bounds) else "inf"
@@ -38,8 +38,8 @@ def observe(pipe: Pipeline | AsyncPipeline, name: str, label: str, seconds: floa
     pipe.hincrbyfloat(keys.METRICS, f"{name}|{label}|sum", round(seconds, 6))
 
 
-def tell_memory(redis: Redis, worker: str, memory: Mapping[str, Any]) -> None:
-    """Keep what a worker's device holds, and forget those of workers that are gone."""
+def record_memory(redis: Redis, worker: str, memory: Mapping[str, Any]) -> None:
+    """Store a worker's GPU memory, and delete the entries of workers that are gone."""
     living = {str(name) for name in redis.zrange(keys.WORKERS, 0, -1)}
     gone = [str(name) for name in redis.hkeys(keys.MEMORY) if str(name) not in living]
     with redis.pipeline(transaction=False) as pipe:
@@ -51,7 +51,7 @@ def tell_memory(redis: Redis, worker: str, memory: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts up to each bound, the last of them infinity, and the sum in seconds."""
+    """Cumulative counts by upper bound, the last of which is infinity, and the sum in seconds."""
 
     name: str
     label: str
@@ -61,8 +61,8 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What there was at one moment. `memory` is by worker, in bytes; `calls` are those of webhooks
-    by outcome, and `pending`, of which the one due longest is late by `calls_late_seconds`."""
+    """All metrics at one moment. `memory` is by worker, in bytes. `calls` are webhook calls by outcome, and `pending`
+    ones; the most overdue of these is late by `calls_late_seconds`."""
 
     waiting: dict[str, int]
     oldest_seconds: float
@@ -77,7 +77,7 @@ class Figures:
 
 
 async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
-    """`owners` are those whose jobs are counted by state; the queue's and the workers' figures are of all.
+    """Read them from Redis. Jobs are counted by state for `owners` only; all other values cover every owner.
 
     Raises:
         RedisError
@@ -99,21 +99,21 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
             pipe.zrange(keys.index(owner, State.QUEUED), 0, 0)
             for state in states:
                 pipe.zcard(keys.index(owner, state))
-        time, interactive, batch, handed, sequence, tally, beats, fields, memory, *rest = await pipe.execute()
+        time, interactive, batch, dispatched, sequence, tally, heartbeats, fields, memory, *rest = await pipe.execute()
     calls, due, *rest = rest
     now = time[0] * 1000 + time[1] // 1000
     width = 1 + len(states)
     by_owner = [rest[start : start + width] for start in range(0, len(rest), width)]
     oldest = [job_id for first, *_ in by_owner for job_id in first]
     async with redis.pipeline(transaction=False) as pipe:
-        for job_id in (*handed, *oldest):
+        for job_id in (*dispatched, *oldest):
             pipe.hmget(keys.job(job_id), "priority", "created_at")
         looked_up = await pipe.execute()
     waiting = {"interactive": interactive, "batch": batch}
-    for priority, _ in looked_up[: len(handed)]:
+    for priority, _ in looked_up[: len(dispatched)]:
         waiting["batch" if priority == "batch" else "interactive"] += 1
     created = [int(at) for _, at in looked_up if at]
-    living = {name for name, score in beats if score > now - keys.WORKER_SILENCE_MS}
+    living = {name for name, score in heartbeats if score > now - keys.WORKER_SILENCE_MS}
     return Figures(
         waiting=waiting,
         oldest_seconds=max((now - min(created)) / 1000, 0.0) if created else 0.0,
@@ -124,7 +124,7 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
         histograms=_histograms(fields),
         calls={outcome: int(count) for outcome, count in calls.items()},
         calls_late_seconds=max((now - due[0][1]) / 1000, 0.0) if due else 0.0,
-        memory={name: json.loads(told) for name, told in memory.items() if name in living},
+        memory={name: json.loads(text) for name, text in memory.items() if name in living},
     )
 
 

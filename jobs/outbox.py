@@ -1,8 +1,8 @@
-"""Calls of webhooks that are to be made: put down by the script that ends a job, in the same step, and made later.
+"""The outbox of webhook calls: the script that ends a job adds its call in the same step, and senders make it later.
 
-A call is taken under a lease and settled. Who takes it and dies leaves it to be taken again, so that a receiver is told
-at least once; a call that is settled too late changes nothing. Its state lies with the job and goes with it: of a job
-that has expired or was deleted nobody is told any more.
+A sender takes a call under a lease and settles it. If the sender dies, the lease expires and the call is taken again,
+so a receiver is called at least once. Settling a call too late changes nothing. The state of a call is part of the
+job's record and is deleted with it: for a job that has expired or was deleted, no call is made any more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FIELDS = ("state", "attempts", "status", "error", "at", "next")
 
 @dataclass(frozen=True, slots=True)
 class DueCall:
-    """One that has been taken. `turn` fences it; `attempt` counts from 1; `target` is the owner's and host's queue."""
+    """A taken call. `turn` fences it; `attempt` counts from 1; `target` names the queue of its owner and host."""
 
     job: JobRecord
     turn: int
@@ -37,7 +37,7 @@ class DueCall:
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """How a job's webhook stands. Times are milliseconds on Redis's clock; `next_at` is for one that is to be made."""
+    """The state of a job's webhook call. Times are milliseconds on Redis's clock; `next_at` is set while pending."""
 
     state: CallState
     attempts: int
@@ -48,7 +48,7 @@ class CallStatus:
 
 
 class Outbox:
-    """The calls to be made, on an asynchronous Redis client with `decode_responses=True`."""
+    """The pending calls, on an asynchronous Redis client with `decode_responses=True`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -58,8 +58,10 @@ class Outbox:
     async def take(
         self, most: int, *, of_target: int, of_owner: int, under_way: Mapping[str, int], lease: float
     ) -> list[DueCall]:
-        """At most `most` calls that are due, of a target and of an owner at most so many with those `under_way` here
-        (by target); for `lease` seconds they are nobody else's.
+        """Take at most `most` calls that are due; for `lease` seconds no other sender can take them.
+
+        `of_target` and `of_owner` limit the calls in progress of one target and of one owner. The calls that this
+        sender has in progress, `under_way` by target, count towards both.
 
         Raises:
             RedisError
@@ -74,23 +76,23 @@ class Outbox:
     async def settle(
         self, call: DueCall, outcome: Outcome, *, status: int | None, error: str | None, seconds: float, again_in: float
     ) -> bool:
-        """Say how a call went; `pending` is one to be tried again in `again_in` seconds. False for one that is late.
-        `seconds` is what it took.
+        """Record the outcome of a call that took `seconds`. `pending`: it is made again in `again_in` seconds. False
+        when its lease had expired and another sender has taken it.
 
         Raises:
             RedisError
         """
-        told = [status or "", error or "", int(again_in * 1000), keys.WEBHOOK_GONE_TTL_SECONDS]
+        answer = [status or "", error or "", int(again_in * 1000), keys.WEBHOOK_GONE_TTL_SECONDS]
         async with self._redis.pipeline(transaction=False) as pipe:
-            await self._scripts["settle"](args=[call.job.id, call.turn, outcome, *told], client=pipe)
+            await self._scripts["settle"](args=[call.job.id, call.turn, outcome, *answer], client=pipe)
             observe(pipe, "webhook", "", seconds)
-            settled, *_ = await pipe.execute(raise_on_error=False)  # the figure has no leave to exceed Redis's memory
+            settled, *_ = await pipe.execute(raise_on_error=False)  # observing may fail when Redis is out of memory
         if isinstance(settled, Exception):
             raise settled
         return bool(settled)
 
     async def status(self, job_id: str) -> CallStatus:
-        """How the call of a job stands that has a webhook."""
+        """The state of a job's webhook call."""
         found: Any = await self._redis.hmget(keys.job(job_id), [f"webhook_{field}" for field in _FIELDS])
         state, attempts, status, error, last, following = found
         return CallStatus(
@@ -103,5 +105,5 @@ class Outbox:
         )
 
     async def again(self, job_id: str) -> bool:
-        """Call once more, at once and with all attempts. False for a job that has not ended."""
+        """Make the call again, at once and with all attempts. False for a job that has not ended."""
         return await self._scripts["again"](args=[job_id]) is not None

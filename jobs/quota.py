@@ -1,4 +1,4 @@
-"""How many requests an owner may send in a minute, counted in Redis for all API processes together."""
+"""Limits the requests of an owner per minute, counted in Redis across all API processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jobs import keys
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What is left of the present window, and the seconds until the next begins."""
+class QuotaStatus:
+    """What is left of the current window, and the seconds until the next one starts."""
 
     remaining: int
     resets_in: int
@@ -19,7 +19,7 @@ class Standing:
 
 
 class Quota:
-    """A window that begins with an owner's first request in it. `limit` 0 is no limit."""
+    """A window starts with an owner's first request in it. `limit` 0 means no limit."""
 
     window_seconds = 60
 
@@ -27,7 +27,7 @@ class Quota:
         self._redis = redis
         self.limit = limit
 
-    async def count(self, owner: str) -> Standing:
+    async def count(self, owner: str) -> QuotaStatus:
         """Count one request.
 
         Raises:
@@ -39,4 +39,4 @@ class Quota:
             pipe.incr(key)
             pipe.pttl(key)
             _, count, left = await pipe.execute()
-        return Standing(max(self.limit - count, 0), max(-(-left // 1000), 1), count > self.limit)
+        return QuotaStatus(max(self.limit - count, 0), max(-(-left // 1000), 1), count > self.limit)

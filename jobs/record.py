@@ -1,4 +1,4 @@
-"""The job record as it lies in Redis, read once into a frozen object. JSON inside, never pickle."""
+"""The job record: a hash in Redis, parsed into a frozen object. Nested values are JSON, never pickle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One job. Times are milliseconds on Redis's clock; `input` holds every parameter, defaults resolved."""
+    """One job. Times are milliseconds on Redis's clock. `input` has every parameter, with defaults resolved."""
 
     id: str
     state: State
@@ -80,10 +80,12 @@ _INTEGERS = (
 
 
 def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
-    """Parse a record. Fields that this version does not know are left alone, so that versions can run side by side."""
+    """Parse a record. Unknown fields are ignored, so that different versions can run side by side."""
     values: dict[str, Any] = {name: json.loads(fields[name]) for name in _JSON if name in fields}
     values.update({name: int(fields[name]) for name in _INTEGERS if name in fields})
-    if fields.get("priority") == "batch":  # any other is of a later version, and waits with the interactive ones
+    if (
+        fields.get("priority") == "batch"
+    ):  # any other value comes from a later version; those jobs wait with the interactive ones
         values["priority"] = "batch"
     for name in ("phase", "revision", "owner", "batch", "fingerprint", "traceparent", "webhook_url"):
         if name in fields:
@@ -93,7 +95,7 @@ def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
 
 
 def pairs(values: Mapping[str, Any]) -> list[str | int]:
-    """Fields and values in a flat list, as the scripts take them; what is not text or a whole number becomes JSON."""
+    """Fields and values as a flat list for the scripts. Values other than strings and integers become JSON."""
     flat: list[str | int] = []
     for name, value in values.items():
         flat += [name, value if isinstance(value, str | int) else json.dumps(value, separators=(",", ":"))]

@@ -1,4 +1,4 @@
-"""Every setting of the service and its workers: environment variables `PANORAMAS_*`."""
+"""Every setting of the service and its workers: the environment variables `PANORAMAS_*`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from jobs.claims import Terms
+from jobs.claims import JobLimits
 from recipe.errors import ModelError
 from recipe.models import ModelSpec, parse_models
 
@@ -20,10 +20,10 @@ _API_KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9A-Fa-f]{64
 
 
 class Settings(BaseSettings):
-    """Read from the environment once, by the process that uses them; never at import.
+    """Read from the environment when it is constructed, once per process, never at import.
 
     Raises:
-        pydantic.ValidationError: on construction, naming each variable at fault.
+        pydantic.ValidationError: on construction, naming each invalid variable.
     """
 
     model_config = SettingsConfigDict(env_prefix="PANORAMAS_", frozen=True)
@@ -37,73 +37,79 @@ class Settings(BaseSettings):
     )
     store_url: str | None = Field(
         None,
-        description="Where images go: file:///folder, s3://bucket/prefix, gs://, az://; unset, the data folder",
+        description="Where images are stored: file:///folder, s3://bucket/prefix, gs://, az://; unset, the data folder",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
     api_keys: str = Field(
         "",
-        description="Who may ask: name:sha256-of-the-key, separated by commas; a name may have several keys. Empty:"
-        " everybody, as one owner",
+        description="Who may use the API: name:sha256-of-the-key, separated by commas; a name may have several keys."
+        " Empty: everybody, as one owner",
     )
     allow_anonymous: bool = Field(
-        False, description="Listen beyond this machine without API keys, where something else keeps strangers out"
+        False,
+        description="Listen on other addresses than this machine's own without API keys; set it only where something"
+        " else authenticates",
     )
     rate_limit: int = Field(
-        0, ge=0, description="Requests a minute of each API key (without keys: of all together); 0 is no limit"
+        0,
+        ge=0,
+        description="Requests per minute of each API key (without keys: of all clients together); 0 means no limit",
     )
     models: str = Field(
         "demo",
         description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1, sdxl), name=folder,"
-        " name=owner/repo@revision, separated by commas; or a JSON object of name to {source, revision and own"
-        " defaults}",
+        " name=owner/repo@revision, separated by commas; or a JSON object from names to {source, revision, and the"
+        " model's own defaults}",
     )
     default_model: str | None = Field(
-        None, description="Model of a request that names none; unset, the first of the list"
+        None, description="Model of a request that names none; unset, the first in PANORAMAS_MODELS"
     )
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; unset, CUDA where there is one, else the CPU")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; unset, CUDA if available, else the CPU")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
         description="Precision of the models; unset, bfloat16 or float16 on a GPU and float32 on a CPU. A CPU with"
         " bfloat16 instructions is about twice as fast in bfloat16",
     )
     view_batch_size: int = Field(
-        16, ge=1, le=256, description="Most views in one UNet call; fewer where they do not fit into memory"
+        16, ge=1, le=256, description="Maximum number of views in one UNet call; fewer when they do not fit into memory"
     )
     compile: bool | None = Field(
         None,
-        description="Compile the UNet of a model when it is loaded: minutes at first, then kept in the data folder;"
-        " unset, on a GPU alone",
+        description="Compile a model's UNet when it is loaded: takes minutes the first time; the result is kept in the"
+        " data folder. Unset, only on a GPU",
     )
     job_memory_gb: float | None = Field(
         None,
         gt=0,
-        description="Memory in GiB that a job may take beside the models; unset, what the device has free. A job that"
-        " needs more paints fewer views at a time, or fails at once",
+        description="Memory in GiB that a job may use in addition to the models; unset, what is free on the device. A"
+        " job that needs more paints fewer views at a time, or fails at once",
     )
     model_memory_gb: float = Field(
         8.0,
         gt=0,
-        description="Weights kept on the device at most, in GiB; beyond it the model used longest ago leaves it, from a"
-        " GPU into the host's memory",
+        description="Maximum size of the weights kept on the device, in GiB; beyond it the least recently used model is"
+        " evicted, from a GPU into the host's memory",
     )
-    max_width: int = Field(8192, ge=64, description="Widest canvas accepted, in pixels")
-    max_height: int = Field(2048, ge=64, description="Highest canvas accepted, in pixels")
-    max_steps: int = Field(200, ge=1, le=1000, description="Most denoising steps accepted")
-    max_pixel_steps: int = Field(
-        8192 * 2048 * 50, ge=1, description="Most of width x height x num_inference_steps accepted"
+    max_width: int = Field(8192, ge=64, description="Maximum width of a canvas, in pixels")
+    max_height: int = Field(2048, ge=64, description="Maximum height of a canvas, in pixels")
+    max_steps: int = Field(200, ge=1, le=1000, description="Maximum number of denoising steps")
+    max_pixel_steps: int = Field(8192 * 2048 * 50, ge=1, description="Maximum of width x height x num_inference_steps")
+    max_body_bytes: int = Field(64 * 1024, ge=1024, description="Maximum size of a request body, in bytes")
+    max_upload_bytes: int = Field(64 << 20, ge=1024, description="Maximum size of an uploaded batch or PNG, in bytes")
+    max_batch_items: int = Field(10_000, ge=1, description="Maximum number of items in a batch")
+    max_queued: int = Field(
+        50_000, ge=1, description="Maximum number of waiting jobs; beyond it a submission is answered with 429"
     )
-    max_body_bytes: int = Field(64 * 1024, ge=1024, description="Largest request body accepted")
-    max_upload_bytes: int = Field(64 << 20, ge=1024, description="Largest batch, or PNG to paint again, accepted")
-    max_batch_items: int = Field(10_000, ge=1, description="Most items of a batch")
-    max_queued: int = Field(50_000, ge=1, description="Most jobs that may wait; beyond it a submit is answered 429")
     max_queued_per_key: int | None = Field(
-        None, ge=1, description="Most jobs of one API key that may wait; unset, only the limit of all holds"
+        None,
+        ge=1,
+        description="Maximum number of waiting jobs of one API key; unset, only PANORAMAS_MAX_QUEUED applies",
     )
-    max_wait: int = Field(60, ge=0, description="Most seconds that `Prefer: wait` holds an answer")
+    max_wait: int = Field(60, ge=0, description="Maximum seconds for which `Prefer: wait` delays a response")
     result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
-    max_attempts: int = Field(3, ge=1, description="Times a job is begun before it fails because its worker died")
-    lease_seconds: float = Field(10.0, ge=1, description="Silence after which a worker's job is taken from it")
+    max_attempts: int = Field(3, ge=1, description="How often a job is started before it fails because its worker died")
+    lease_seconds: float = Field(10.0, ge=1, description="Seconds without a renewal after which a worker loses its job")
     step_timeout: float = Field(
         300.0, gt=0, description="Seconds without a step after which a model process is replaced"
     )
@@ -112,42 +118,45 @@ class Settings(BaseSettings):
     )
     job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
     store_timeout: float = Field(
-        60.0, ge=0, description="Seconds for which storing a picture is tried again before the job is put back"
+        60.0, ge=0, description="Seconds for which storing a picture is retried before the job is put back"
     )
     min_free_mb: int = Field(
         200,
         ge=0,
-        description="Free space in MiB on the disk of a local image store, below which a submit is answered 507",
+        description="Free space in MiB on the disk of a local image store, below which a submission is answered with"
+        " 507",
     )
     drain_seconds: float = Field(
-        60.0, ge=0, description="Grace on SIGTERM: a job that is not done by then goes back into the queue"
+        60.0, ge=0, description="Grace period after SIGTERM: a job that is not done by then is put back into the queue"
     )
     webhook_secret: str | None = Field(
         None,
-        description="Signs calls of webhooks: whsec_ and base64 of 24 to 64 bytes; a second one, after a space,"
-        " signs too while the first replaces it. Unset, `panoramas up` makes one in the data folder, and elsewhere no"
-        " webhook_url is accepted",
+        description="Signs webhook calls: whsec_ and base64 of 24 to 64 bytes. While secrets are rotated, the old one"
+        " may follow after a space; both then sign. Unset, `panoramas up` creates one in the data folder, and elsewhere"
+        " no webhook_url is accepted",
     )
-    webhook_allow_http: bool = Field(False, description="Call http addresses too, not https ones alone")
+    webhook_allow_http: bool = Field(False, description="Also call http addresses, not only https ones")
     webhook_allow_networks: str = Field(
         "",
-        description="Networks inside that webhooks may be in, as 10.1.0.0/16,fd00::/8; everything else must be on the"
-        " Internet",
+        description="Private networks in which webhooks may be called, such as 10.1.0.0/16,fd00::/8; all other"
+        " addresses must be public",
     )
-    webhook_timeout: float = Field(10.0, gt=0, le=60, description="Seconds within which a webhook must have answered")
-    webhook_attempts: int = Field(10, ge=1, le=30, description="Times a webhook is called before it is given up")
+    webhook_timeout: float = Field(10.0, gt=0, le=60, description="Seconds within which a webhook must answer")
+    webhook_attempts: int = Field(
+        10, ge=1, le=30, description="How often a webhook is called before it counts as failed"
+    )
     webhook_first_retry: float = Field(
-        5.0, gt=0, description="Seconds after which a call that failed is tried again; the next pauses grow fourfold"
+        5.0, gt=0, description="Seconds until a failed call is made again; each further pause is four times as long"
     )
     webhook_longest_retry: float = Field(
         28_800.0,
         gt=0,
-        description="Longest pause between two calls in seconds; with the above it takes a day",
+        description="Longest pause between two calls, in seconds; with the defaults all calls together take a day",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged")
 
     log_format: Literal["text", "json"] = Field(
-        "text", description="Lines for people, or one JSON object a line with the ids of job and trace"
+        "text", description="Plain lines for people, or one JSON object per line with the ids of the job and the trace"
     )
 
     @field_validator("api_keys")
@@ -180,7 +189,7 @@ class Settings(BaseSettings):
 
     @property
     def catalog(self) -> dict[str, ModelSpec]:
-        """The allow-list by name, the default model first."""
+        """The allow-listed models by name, the default one first."""
         models = parse_models(self.models)
         default = self.default_model or next(iter(models))
         if default not in models:
@@ -189,31 +198,36 @@ class Settings(BaseSettings):
 
     @property
     def owners(self) -> dict[str, str]:
-        """Owners by the SHA-256 of their keys."""
+        """The names of owners, by the SHA-256 of their keys."""
         return parse_api_keys(self.api_keys)
 
     @property
     def webhook_secrets(self) -> list[str]:
-        """The present secret first; empty where no webhooks are called."""
+        """The current secret first; empty when webhooks are disabled."""
         return (self.webhook_secret or "").split()
 
     @property
     def webhook_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-        """Networks inside that webhooks may be in."""
+        """Private networks in which webhooks may be called."""
         return parse_networks(self.webhook_allow_networks)
 
     def check_exposure(self) -> None:
-        """Refuse to serve strangers by accident.
+        """Refuse to serve a network without authentication unless that was configured.
 
         Raises:
-            ValueError: when the API would be open to a network.
+            ValueError: when anybody on the network could use the API.
         """
         if self.api_keys or self.allow_anonymous or _is_loopback(self.host):
             return
         raise ValueError(
-            f"PANORAMAS_HOST: {self.host} is reached from other machines, and without PANORAMAS_API_KEYS anybody there"
-            " may use the service. Set keys, or PANORAMAS_ALLOW_ANONYMOUS=true where something else keeps strangers out"
+            f"PANORAMAS_HOST: {self.host} can be reached from other machines, and without PANORAMAS_API_KEYS anybody"
+            " there may use the service. Set keys, or PANORAMAS_ALLOW_ANONYMOUS=true where something else authenticates"
         )
+
+    @property
+    def compiled_folder(self) -> Path:
+        """Where compiled kernels are kept between starts, unless TORCHINDUCTOR_CACHE_DIR is set."""
+        return self.data_dir.resolve() / "compiled"
 
     @property
     def image_url(self) -> str:
@@ -221,18 +235,18 @@ class Settings(BaseSettings):
         return self.store_url or (self.data_dir.resolve() / "images").as_uri()
 
     @property
-    def terms(self) -> Terms:
+    def job_limits(self) -> JobLimits:
         """The limits of leases, attempts and retention."""
-        return Terms(
+        return JobLimits(
             lease_seconds=self.lease_seconds, max_attempts=self.max_attempts, retention_seconds=self.result_ttl
         )
 
 
 def parse_api_keys(text: str) -> dict[str, str]:
-    """`name:sha256,name:sha256` as owners by digest.
+    """Parse `name:sha256,name:sha256` into names by digest.
 
     Raises:
-        ValueError: without repeating what was given, which may be a key by mistake.
+        ValueError: its message does not contain the text, which may hold a key by mistake.
     """
     owners = {}
     for number, item in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
@@ -246,7 +260,7 @@ def parse_api_keys(text: str) -> dict[str, str]:
 
 
 def parse_networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """`10.1.0.0/16,fd00::/8` as networks.
+    """Parse `10.1.0.0/16,fd00::/8`.
 
     Raises:
         ValueError
@@ -255,7 +269,7 @@ def parse_networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Netw
 
 
 def _check_secret(secret: str) -> None:
-    """Without repeating it."""
+    """Raises ValueError with a message that does not contain the secret."""
     try:
         size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
     except ValueError:
@@ -272,7 +286,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def table() -> str:
-    """Every setting as a Markdown table: what `docs/settings.md` holds."""
+    """Every setting as a Markdown table, the content of `docs/settings.md`."""
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"

@@ -1,7 +1,7 @@
-"""Images outside Redis: a local folder by default, any object store by URL.
+"""The image store: a local folder by default, or any object store given by its URL.
 
-An image lies under a name of its attempt's own and becomes visible only when the job record names it, which one
-compare-and-set does. So a half-written file, a late attempt or a crash in between is never seen by anyone.
+Each attempt stores its image under its own name. The image becomes visible only when the job's record refers to it, in
+one atomic step. So nobody ever sees a half-written file, or the image of a late or crashed attempt.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ _IMAGE = re.compile(r"([0-9a-f]{32})/(\d+)\.png")
 
 
 class StoreError(Exception):
-    """The store cannot be reached, is full, or does not hold what it should."""
+    """The store cannot be reached, is full, or does not have the expected image."""
 
 
 class StoreFull(StoreError):
-    """Too little space is left for the images of further jobs."""
+    """There is too little space left for the images of further jobs."""
 
 
 class ImageMissing(StoreError):
-    """There is no image under that name."""
+    """There is no image with this key."""
 
 
 class ImageDamaged(StoreError):
-    """The stored bytes are not those that were committed."""
+    """The stored bytes differ from those that were committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """What a job's `result` records of its image."""
+    """What a job's `result` says about its image."""
 
     key: str
     sha256: str
@@ -56,7 +56,7 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """What one attempt has stored, and how many seconds ago."""
+    """An image that one attempt stored, and its age in seconds."""
 
     key: str
     job_id: str
@@ -65,7 +65,7 @@ class ImageFile:
 
 
 class ImageStore:
-    """PNGs under `{job}/{token}.png`. `min_free_bytes`: what a local disk keeps free of the images of new jobs."""
+    """PNGs under `{job}/{token}.png`. With less than `min_free_bytes` free on a local disk, no new job is accepted."""
 
     def __init__(self, url: str, *, min_free_bytes: int = 0) -> None:
         self._min_free_bytes = min_free_bytes
@@ -79,7 +79,7 @@ class ImageStore:
             self._store = from_url(url, client_options={"timeout": timedelta(seconds=30)})
 
     def put(self, job_id: str, token: int, data: bytes) -> StoredImage:
-        """Write durably; invisible until committed.
+        """Write an image durably. It stays invisible until it is committed.
 
         Raises:
             StoreError: when it cannot be written (no space, no connection).
@@ -93,7 +93,7 @@ class ImageStore:
         return image
 
     async def get(self, key: str, sha256: str) -> bytes:
-        """The committed bytes, checked against their digest.
+        """Read an image and check it against its digest.
 
         Raises:
             ImageMissing, ImageDamaged, StoreError
@@ -109,7 +109,7 @@ class ImageStore:
         return data
 
     def delete(self, key: str) -> None:
-        """Remove one image; not there is fine.
+        """Delete one image, if it exists.
 
         Raises:
             StoreError: when the store cannot be reached.
@@ -121,11 +121,11 @@ class ImageStore:
         except (obstore.exceptions.BaseError, OSError) as error:
             raise StoreError(f"{key} cannot be deleted: {error}") from error
         if self._folder:
-            with contextlib.suppress(OSError):  # other attempts' images are still in it, or it is gone already
+            with contextlib.suppress(OSError):  # the folder has images of other attempts, or is already deleted
                 (self._folder / key).parent.rmdir()
 
     def delete_job(self, job_id: str) -> None:
-        """Remove whatever attempts of a job have stored; nothing there is fine.
+        """Delete everything that the attempts of a job have stored.
 
         Raises:
             StoreError: when the store cannot be reached.
@@ -134,10 +134,10 @@ class ImageStore:
             for entry in page:
                 self.delete(entry["path"])
         if self._folder:
-            shutil.rmtree(self._folder / job_id, ignore_errors=True)  # a crashed attempt's temporary file
+            shutil.rmtree(self._folder / job_id, ignore_errors=True)  # also temporary files of crashed attempts
 
     def older_than(self, seconds: float) -> Iterator[list[ImageFile]]:
-        """What is stored of all attempts, a page at a time: images written at least `seconds` ago.
+        """All stored images that are at least `seconds` old, a page at a time.
 
         Raises:
             StoreError: when the store cannot be reached.
@@ -152,20 +152,20 @@ class ImageStore:
             yield [image for image in images if image.age >= seconds]
 
     def remove_temporaries(self, seconds: float) -> None:
-        """Remove half-written files that a crash left in a local folder; a cloud's stores keep none in sight.
+        """Delete half-written files that a crash left in a local folder. Object stores never list such files.
 
-        The local store writes `{name}#{n}` and renames it when it is whole.
+        The local store writes `{name}#{n}` and renames it once it is complete.
         """
         if self._folder is None:
             return
         for path in self._folder.glob("*/*.png#*"):
-            with contextlib.suppress(OSError):  # somebody else removes it as well
+            with contextlib.suppress(OSError):  # another worker may delete it at the same time
                 if time.time() - path.stat().st_mtime >= seconds:
                     path.unlink()
                     path.parent.rmdir()
 
     def check_room(self) -> None:
-        """Fails where another job's image may not fit any more. A cloud's stores have no end.
+        """Check that a local disk has room for another image. Object stores are not checked.
 
         Raises:
             StoreFull, StoreError
@@ -180,7 +180,7 @@ class ImageStore:
             raise StoreFull(f"{free >> 20} MiB are left on the disk of the image store")
 
     async def check(self) -> None:
-        """Fails where the store is unusable.
+        """Check that the store can be written.
 
         Raises:
             StoreError
@@ -199,7 +199,7 @@ class ImageStore:
             raise StoreError(f"the image store cannot be listed: {error}") from error
 
     def _sync(self, key: str) -> None:
-        """Force a local file and its folders onto the disk: a rename alone survives a crash of the process only."""
+        """Flush a local file and its folders to disk: a rename alone survives a crash, but not a power cut."""
         if self._folder is None:
             return
         for path in (self._folder / key, (self._folder / key).parent, self._folder):

@@ -1,8 +1,8 @@
 """Traces from the request through the job's record into the worker (W3C Trace Context).
 
-Spans are made where OpenTelemetry is installed (the extra `[otel]`) and told where to send them by its own variables:
-`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER` and so on. Everywhere else a client's `traceparent` still goes with
-its job, and its trace id into the logs.
+Spans are recorded when OpenTelemetry is installed (the extra `[otel]`) and configured by its own variables:
+`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER` and so on. Otherwise a client's `traceparent` is still kept in its
+job, and its trace id still appears in the logs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _tracer: Tracer | None = None
 
 
 def setup(role: str) -> None:
-    """Send spans from now on, where that is asked for. `role` is the service's name unless OTEL_SERVICE_NAME is set."""
+    """Start to send spans, if an endpoint is configured. `role` names the service unless OTEL_SERVICE_NAME is set."""
     global _tracer  # noqa: PLW0603 - one process has one tracer, as OpenTelemetry itself has
     wanted = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     if not any(os.environ.get(name) for name in wanted):
@@ -46,21 +46,21 @@ def setup(role: str) -> None:
 
 
 def current() -> str:
-    """The `traceparent` of what goes on here; '' outside of any trace."""
+    """The current `traceparent`; '' outside of any trace."""
     return _current.get()
 
 
 def trace_id() -> str:
-    """The trace's id for a log line; '' outside of any trace."""
+    """The current trace's id; '' outside of any trace."""
     found = _TRACEPARENT.fullmatch(current())
     return found[1] if found else ""
 
 
 @contextmanager
 def span(name: str, *, kind: str = "internal", parent: str | None = None, **attributes: Any) -> Iterator[None]:
-    """What is done inside is one span. `parent` is a `traceparent` from elsewhere; None is the span around this one.
+    """A span around the block. `parent` is a `traceparent` from elsewhere; None means the enclosing span.
 
-    An exception that leaves it marks it as failed.
+    An exception that leaves the block marks the span as failed.
     """
     given = current() if parent is None else parent if _TRACEPARENT.fullmatch(parent) else ""
     if _tracer is None:
@@ -74,8 +74,8 @@ def span(name: str, *, kind: str = "internal", parent: str | None = None, **attr
 
     with _tracer.start_as_current_span(
         name, context=_context(given), kind=SpanKind[kind.upper()], attributes=_named(attributes)
-    ) as begun:
-        context = begun.get_span_context()
+    ) as started:
+        context = started.get_span_context()
         token = _current.set(f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}")
         try:
             yield
@@ -83,15 +83,15 @@ def span(name: str, *, kind: str = "internal", parent: str | None = None, **attr
             _current.reset(token)
 
 
-def past_span(name: str, begun_ns: int, ended_ns: int, *, parent: str | None = None, **attributes: Any) -> None:
-    """A span of something that is over: nanoseconds since the epoch."""
+def finished_span(name: str, start_ns: int, end_ns: int, *, parent: str | None = None, **attributes: Any) -> None:
+    """Record a span that has already ended; times are nanoseconds since the epoch."""
     if _tracer is not None:
         context = _context(current() if parent is None else parent)
-        _tracer.start_span(name, context=context, start_time=begun_ns, attributes=_named(attributes)).end(ended_ns)
+        _tracer.start_span(name, context=context, start_time=start_ns, attributes=_named(attributes)).end(end_ns)
 
 
-def note(name: str | None = None, **attributes: Any) -> None:
-    """Rename the span that this is in, or tell more of it."""
+def annotate(name: str | None = None, **attributes: Any) -> None:
+    """Add attributes to the current span, or rename it."""
     if _tracer is not None:
         from opentelemetry.trace import get_current_span
 
@@ -102,7 +102,7 @@ def note(name: str | None = None, **attributes: Any) -> None:
 
 
 def event(name: str, **attributes: Any) -> None:
-    """A moment within the span that this is in."""
+    """Add an event to the current span."""
     if _tracer is not None:
         from opentelemetry.trace import get_current_span
 
@@ -110,7 +110,7 @@ def event(name: str, **attributes: Any) -> None:
 
 
 def fail(why: str) -> None:
-    """Mark the span that this is in as failed."""
+    """Mark the current span as failed."""
     if _tracer is not None:
         from opentelemetry.trace import Status, StatusCode, get_current_span
 
@@ -125,5 +125,5 @@ def _context(traceparent: str) -> Any:
 
 
 def _named(attributes: dict[str, Any]) -> dict[str, Any]:
-    """`http__route` for `http.route`: a dot is no part of a Python name."""
+    """Replace `__` by a dot, which a Python keyword cannot contain: `http__route` becomes `http.route`."""
     return {name.replace("__", "."): value for name, value in attributes.items()}

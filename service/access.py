@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jobs.quota import Quota, Standing
+from jobs.quota import Quota, QuotaStatus
 from service.problems import ProblemError, problem_response
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Access:
         return found
 
 
-async def _count(quota: Quota, owner: str) -> Standing | None:
+async def _count(quota: Quota, owner: str) -> QuotaStatus | None:
     try:
         return await quota.count(owner)
     except (RedisError, TimeoutError) as error:
@@ -81,7 +81,7 @@ async def _count(quota: Quota, owner: str) -> Standing | None:
         return None
 
 
-def rate_headers(quota: Quota, standing: Standing) -> dict[str, str]:
+def rate_headers(quota: Quota, standing: QuotaStatus) -> dict[str, str]:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers)."""
     return {
         "RateLimit-Policy": f'"requests";q={quota.limit};w={quota.window_seconds}',
@@ -108,7 +108,7 @@ def _unauthorized() -> ProblemError:
     )
 
 
-def _too_many(quota: Quota, standing: Standing) -> ProblemError:
+def _too_many(quota: Quota, standing: QuotaStatus) -> ProblemError:
     return ProblemError(
         429,
         "rate-limited",

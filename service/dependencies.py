@@ -74,8 +74,8 @@ Caller = Annotated[Owner, Depends(_caller)]
 
 
 async def _job(job_id: JobId, services: Held, caller: Caller) -> JobView:
-    logs.now_about(job_id)
-    tracing.note(panoramas__job_id=job_id)
+    logs.set_job(job_id)
+    tracing.annotate(panoramas__job_id=job_id)
     view = await services.board.get(job_id)
     if view is None or view.record.owner != caller.owner:
         raise no_such_job(job_id)

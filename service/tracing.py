@@ -24,7 +24,7 @@ class TracedRequests:
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "")
-                tracing.note(
+                tracing.annotate(
                     f"{scope['method']} {route}".strip(),
                     http__route=route,
                     http__response__status_code=message["status"],

@@ -1,4 +1,4 @@
-"""What a server really did, from its append-only file: a checker that shares no code with what it judges."""
+"""Reads the history of jobs from the server's append-only file, sharing no code with what it checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TERMINAL = {"succeeded", "failed", "canceled"}
 
 
 def commands(folder: Path) -> Iterator[list[bytes]]:
-    """Every write in order, the effects of scripts included. The server must not have rewritten the file."""
+    """Every write in order, including those of scripts. The server must not have rewritten the file."""
     for path in sorted(folder.glob("**/*.incr.aof"), key=lambda path: int(path.name.split(".")[-3])):
         with path.open("rb") as file:
             while line := file.readline():
@@ -22,7 +22,7 @@ def commands(folder: Path) -> Iterator[list[bytes]]:
 
 
 def histories(folder: Path) -> dict[str, list[str]]:
-    """The states that every job entered, in order."""
+    """The states that each job entered, in order."""
     entered: dict[str, list[str]] = defaultdict(list)
     prefix = keys.JOB.encode()
     for command in commands(folder):
@@ -34,7 +34,7 @@ def histories(folder: Path) -> dict[str, list[str]]:
 
 
 def faults_of(history: list[str]) -> list[str]:
-    """What a history of states must never be: nothing where all is well."""
+    """What is wrong with a history of states; empty if nothing is."""
     faults = []
     ends = [state for state in history if state in TERMINAL]
     if len(ends) > 1:

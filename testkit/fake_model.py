@@ -1,6 +1,6 @@
-"""`python -m testkit.fake_model FD`: a model process without a model, for faults of the worker around it.
+"""`python -m testkit.fake_model FD`: a model process without a model, for tests of the worker around it.
 
-It speaks the worker's protocol over the same pipe and starts at once, where a real one imports torch for seconds.
+It exchanges the same messages with the worker, and starts at once, where the real one imports torch for seconds.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection
-from typing import Any
 
-from worker.messages import receive, send
+from worker.messages import Done, Interrupted, Paint, Phase, Ready, Step, Stop, receive_command, send
 
-STEP_SECONDS = "FAKE_STEP_SECONDS"
-BROKEN = "a picture that lacks a pixel"
+# Environment: seconds that each step takes, and that encoding the prompt takes.
+STEP_SECONDS, ENCODING_SECONDS = "FAKE_STEP_SECONDS", "FAKE_ENCODING_SECONDS"
+# Prompts: of a picture that lacks a pixel, and of a job for which it sends bytes that are not a message.
+BROKEN, GARBLED = "a picture that lacks a pixel", "bytes that are not a message"
 
 
 def main() -> None:
@@ -24,29 +25,34 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     try:
-        send(connection, "ready")
+        send(connection, Ready())
         while True:
-            message = receive(connection)
-            if message["kind"] == "paint":
-                _paint(connection, message["input"])
+            command = receive_command(connection)
+            if isinstance(command, Paint):
+                _paint(connection, command)
     except (EOFError, OSError):
         pass
 
 
-def _paint(connection: Connection, wanted: dict[str, Any]) -> None:
-    steps = wanted["num_inference_steps"]
-    send(connection, "phase", phase="denoising")
+def _paint(connection: Connection, job: Paint) -> None:
+    steps, prompt = job.input["num_inference_steps"], job.input["prompt"]
+    if prompt == GARBLED:
+        connection.send_bytes(b"\x00 not a message")
+        return
+    send(connection, Phase("encoding"))
+    time.sleep(float(os.environ.get(ENCODING_SECONDS, "0")))
+    send(connection, Phase("denoising"))
     for step in range(1, steps + 1):
         time.sleep(float(os.environ.get(STEP_SECONDS, "0.02")))
-        send(connection, "step", step=step, total_steps=steps)
-        if connection.poll(0) and receive(connection)["kind"] == "stop":
-            send(connection, "interrupted")
+        send(connection, Step(step, steps))
+        if connection.poll(0) and isinstance(receive_command(connection), Stop):
+            send(connection, Interrupted())
             return
-    width, height = wanted["width"], wanted["height"]
-    send(connection, "done", timings={}, notices=[], revision="fake", width=width, height=height)
-    colour = hashlib.sha256(repr(sorted(wanted.items())).encode()).digest()[:3]  # the same input, the same picture
-    broken = wanted["prompt"] == BROKEN
-    connection.send_bytes(colour * (width * height - broken))
+    width, height = job.input["width"], job.input["height"]
+    # The same input gives the same picture.
+    colour = hashlib.sha256(repr(sorted(job.input.items())).encode()).digest()[:3]
+    image = colour * (width * height - (prompt == BROKEN))
+    send(connection, Done(image, width, height, steps, timings={}, notices=[], revision="fake"))
 
 
 if __name__ == "__main__":

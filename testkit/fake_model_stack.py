@@ -1,4 +1,4 @@
-"""Workers whose model process has no model, with the faults that a test asks for. Fixtures are in `conftest.py`."""
+"""Workers whose model process has no model, with the faults that a test asks for. `tests/conftest.py` has fixtures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEASE = 2.0
 
 @contextmanager
 def running_fake_model_stack(folder: Path) -> Iterator[Stack]:
-    """Redis and the API, short limits; each test starts workers of its own."""
+    """Redis and the API with short timeouts. Each test starts its own workers."""
     redis = RedisServer(folder / "redis", appendfsync="everysec", **{"auto-aof-rewrite-percentage": "0"})
     settings = {
         "LEASE_SECONDS": str(LEASE),
@@ -32,7 +32,7 @@ def running_fake_model_stack(folder: Path) -> Iterator[Stack]:
 
 @contextmanager
 def checker_of(stack: Stack) -> Iterator[JobChecker]:
-    """A checker of one test; its workers, their logs and its jobs are gone afterwards."""
+    """A checker for one test. Its workers, their logs and its jobs are removed afterwards."""
     checker = JobChecker(stack)
     yield checker
     checker.http.close()
@@ -47,11 +47,14 @@ def checker_of(stack: Stack) -> Iterator[JobChecker]:
 
 
 def worker(checker: JobChecker, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a worker."""
     return checker.stack.start_worker("testkit.faulty_worker", **environment)
 
 
-def struck(checker: JobChecker, marker: Path, point: str, signals: str, **environment: str) -> subprocess.Popen[bytes]:
-    """A worker that has just been struck at a point of the waiting job."""
+def signaled_worker(
+    checker: JobChecker, marker: Path, point: str, signals: str, **environment: str
+) -> subprocess.Popen[bytes]:
+    """Start a worker, and wait until it has received these signals at a point of the waiting job."""
     fault = {faulty_worker.POINT: point, faulty_worker.SIGNALS: signals, faulty_worker.MARKER: str(marker)}
     victim = worker(checker, **fault, **environment)
     eventually(marker.exists, 30, f"{signals} at {point}")
@@ -59,4 +62,5 @@ def struck(checker: JobChecker, marker: Path, point: str, signals: str, **enviro
 
 
 def images(checker: JobChecker, job_id: str) -> list[str]:
+    """The names of the files that the image store has for a job."""
     return sorted(path.name for path in (checker.stack.folder / "data" / "images" / job_id).glob("*"))

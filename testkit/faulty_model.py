@@ -1,7 +1,7 @@
-"""`python -m testkit.faulty_model FD`: the real model process with a tiny model, and faults that a prompt asks for.
+"""`python -m testkit.faulty_model FD`: the real model process, with a fault in the second step if the prompt names one.
 
-The fault comes out of the second step. `... once` comes once in all: that it came is remembered in the folder
-FAULT_FOLDER.
+The prompt `fault NAME` causes the fault in every attempt, and `fault NAME once` only in the first: a file in the folder
+FAULT_FOLDER records that it happened.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from engine.families.stable_diffusion import StableDiffusion
+from engine.model import Model
 from engine.paint import paint
 from worker import model_process
 
-_poisoned = False  # a sticky CUDA error stays with its process
+_poisoned = False  # a sticky CUDA error persists until its process ends
 
 
 def _kill() -> None:
@@ -38,15 +38,15 @@ def _out_of_memory() -> None:
 
 
 def _sticky() -> None:
-    global _poisoned  # noqa: PLW0603 - as the device's context is global
+    global _poisoned  # noqa: PLW0603 - the CUDA context is global too
     _poisoned = True
 
 
 FAULTS = {"kill": _kill, "abort": _abort, "hang": _hang, "memory": _out_of_memory, "sticky": _sticky}
 
 
-def _faulty_paint(model: StableDiffusion, params: Any, *, on_step: Any, **options: Any) -> Any:
-    fault, _, how_often = params.prompt.removeprefix("fault ").partition(" ")
+def _faulty_paint(model: Model, recipe: Any, *, on_step: Any, **options: Any) -> Any:
+    fault, _, how_often = recipe.prompt.removeprefix("fault ").partition(" ")
     wanted = fault in FAULTS and (how_often != "once" or _first_time(fault))
 
     def faulty_step(step: int, total: int, latents: torch.Tensor) -> None:
@@ -56,7 +56,7 @@ def _faulty_paint(model: StableDiffusion, params: Any, *, on_step: Any, **option
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors ...")
         on_step(step, total, latents)
 
-    return paint(model, params, on_step=faulty_step, **options)
+    return paint(model, recipe, on_step=faulty_step, **options)
 
 
 def _first_time(fault: str) -> bool:

@@ -1,7 +1,7 @@
-"""`python -m testkit.faulty_worker worker`: the real worker, which a signal strikes at a chosen point of a job, once.
+"""`python -m testkit.faulty_worker worker`: the real worker, which gets a signal once, at a chosen point of a job.
 
-The point is a call of the real worker's own, and the signal is one that it sends itself just before or after it: no
-other way hits the microsecond between a picture's rename and its commit.
+The point is one of the worker's own calls, and the worker sends itself the signal just before or after it. Nothing else
+could hit the microseconds between the rename of a picture's file and its commit.
 """
 
 from __future__ import annotations
@@ -21,43 +21,47 @@ from jobs.store import ImageStore, StoredImage
 from panoramas.cli import main as panoramas
 from worker.child import ModelProcess
 
-# Environment: where to strike, with which signals, the file that tells it was done, the model process, a wrong clock.
+# Environment: the point, the signals, a file that is created when they are sent, the model process to run, and the
+# seconds by which the clock is wrong.
 POINT, SIGNALS, MARKER, MODEL, CLOCK = "FAULT_POINT", "FAULT_SIGNALS", "FAULT_MARKER", "FAULT_MODEL", "FAULT_CLOCK"
-# And a file: while it is there, the store does not answer.
+# And a file: while it exists, the store does not answer.
 HANGING_STORE = "FAULT_HANGING_STORE"
 POINTS = ("popped", "claimed", "step", "stored", "committed")
 
 
-def _strike() -> None:
+def _send_signals() -> None:
+    """Send this process the signals, unless that was already done."""
     marker = Path(os.environ[MARKER])
     if marker.exists():
         return
     marker.touch()
     for name in os.environ[SIGNALS].split(","):
         os.kill(os.getpid(), signal.Signals[name])
-    time.sleep(0.1)  # another thread may take the signal, and this one would go on for a moment
+    time.sleep(0.1)  # another thread may get the signal first, and this one would continue for a moment
 
 
-def _around(owner: type, name: str, *, before: bool, when: Callable[[dict[str, Any]], bool] = lambda _: True) -> None:
+def _signal_around(
+    owner: type, name: str, *, before: bool, when: Callable[[dict[str, Any]], bool] = lambda _: True
+) -> None:
     method = getattr(owner, name)
 
     @functools.wraps(method)
-    def struck(*args: Any, **fields: Any) -> Any:
+    def wrapped(*args: Any, **fields: Any) -> Any:
         if before and when(fields):
-            _strike()
+            _send_signals()
         result = method(*args, **fields)
         if not before and when(fields):
-            _strike()
+            _send_signals()
         return result
 
-    setattr(owner, name, struck)
+    setattr(owner, name, wrapped)
 
 
-def _hang_while(held: Path) -> None:
+def _hang_while(blocker: Path) -> None:
     put = ImageStore.put
 
     def slow_put(*args: Any) -> StoredImage:
-        while held.exists():
+        while blocker.exists():
             time.sleep(0.02)
         return put(*args)
 
@@ -65,19 +69,19 @@ def _hang_while(held: Path) -> None:
 
 
 def main() -> None:
-    if held := os.environ.get(HANGING_STORE):
-        _hang_while(Path(held))
+    if blocker := os.environ.get(HANGING_STORE):
+        _hang_while(Path(blocker))
     match os.environ.get(POINT):
         case "popped":
-            _around(JobClaims, "claim", before=True)
+            _signal_around(JobClaims, "claim", before=True)
         case "claimed":
-            _around(JobClaims, "claim", before=False)
+            _signal_around(JobClaims, "claim", before=False)
         case "step":
-            _around(JobClaims, "progress", before=True, when=lambda fields: fields.get("step", 0) >= 2)
+            _signal_around(JobClaims, "progress", before=True, when=lambda fields: fields.get("step", 0) >= 2)
         case "stored":
-            _around(ImageStore, "put", before=False)
+            _signal_around(ImageStore, "put", before=False)
         case "committed":
-            _around(JobClaims, "finish", before=False)
+            _signal_around(JobClaims, "finish", before=False)
     if offset := float(os.environ.get(CLOCK, "0")):
         true_time = time.time
         time.time = lambda: true_time() + offset

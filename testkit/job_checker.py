@@ -1,4 +1,4 @@
-"""What must hold for a job after every fault, seen from outside: by the API, the bytes, the server's own file."""
+"""Checks what must hold for a job after every fault, from outside: the API, the images, and the server's own file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDED = ("succeeded", "failed", "canceled")
 
 
 class JobChecker:
-    """Submits jobs to a stack, waits for their ends, and judges them."""
+    """Submits jobs to a stack, waits until they end, and checks them."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -33,31 +33,32 @@ class JobChecker:
         return answer.json()
 
     def token(self, job_id: str) -> int:
-        """How often the job was begun, attempts given back included."""
+        """How often the job was started, including attempts that were given back."""
         with self.stack.redis.client() as redis:
             return int(redis.hget(keys.job(job_id), "token") or 0)
 
     def running(self, job_id: str, step: int = 0) -> dict[str, Any]:
-        """The job, once it runs and has made `step` steps."""
+        """The job, once it is running and has made `step` steps."""
 
-        def look() -> dict[str, Any] | None:
+        def read() -> dict[str, Any] | None:
             job = self.get(job_id)
             return job if job["state"] == "running" and job["progress"]["step"] >= step else None
 
-        return eventually(look, 60, f"job {job_id} runs")
+        return eventually(read, 60, f"job {job_id} runs")
 
     def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
-        """The job at its end, every promise checked."""
+        """The job, once it has ended, after all checks."""
 
-        def look() -> dict[str, Any] | None:
+        def read() -> dict[str, Any] | None:
             job = self.get(job_id)
             return job if job["state"] in ENDED else None
 
-        job = eventually(look, seconds, f"job {job_id} ends\n{self.stack.log()[-4000:]}")
+        job = eventually(read, seconds, f"job {job_id} ends\n{self.stack.log()[-4000:]}")
         self.check(job)
         return job
 
     def check(self, job: dict[str, Any]) -> None:
+        """One terminal state, a result exactly if it succeeded, and bytes that match their sha256."""
         history = histories(self.stack.redis.folder)[job["id"]]
         assert faults_of(history) == [], history
         assert history[-1] == job["state"]

@@ -1,4 +1,4 @@
-"""Both sides of the jobs on one server, without processes: the service submits, workers claim and finish."""
+"""The service's and the workers' operations on jobs, called directly on a real server, without processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from jobs import keys
 from jobs.board import JobBoard, JobView
-from jobs.claims import Fault, JobClaims, Terms
+from jobs.claims import Fault, JobClaims, JobLimits
 from testkit.processes import RedisServer
 
 FAULT = Fault("urn:test", "A test's fault", 500, "because")
@@ -20,13 +20,13 @@ RESULT = {"key": "k", "sha256": "0", "bytes": 1, "width": 8, "height": 8}
 
 
 class Jobs:
-    """Both sides of the jobs on one server."""
+    """Submits, claims and finishes jobs on one server."""
 
     def __init__(self, server: RedisServer, redis: Redis) -> None:
         self.server, self.redis = server, redis
 
     def worker(self, name: str = "a", **terms: Any) -> JobClaims:
-        return JobClaims(self.redis, name, replace(Terms(lease_seconds=5, dispatch_grace_seconds=0), **terms))
+        return JobClaims(self.redis, name, replace(JobLimits(lease_seconds=5, dispatch_grace_seconds=0), **terms))
 
     def submit(self, job_id: str | None = None, max_queued: int = 1000, **line: Any) -> str:
         return self._on_board(
@@ -40,12 +40,12 @@ class Jobs:
         return self._on_board(lambda board: board.cancel(job_id))
 
     def take(self) -> str | None:
-        """Pop and claim, as a worker does; the id."""
+        """Pop and claim a job, as a worker does. Returns its id."""
         popped = self.pop()
         return popped if popped and self.worker().claim(popped) else None
 
     def pop(self) -> str | None:
-        """What RQ's worker does first."""
+        """Take an id off RQ's list, as RQ's worker does."""
         popped = self.redis.lmove(keys.RQ_LIST, keys.RQ_INTERMEDIATE, "LEFT", "RIGHT")
         return None if popped is None else str(popped)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections: what is between a client and its service."""
+"""A TCP proxy that cuts connections, to stand for the network between a client and the service."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-_PIECE = 65536
+_CHUNK = 65536
 
 
 class Proxy:
-    """Passes bytes on, until it is told to cut. `requests` holds the first line of each request that came through.
+    """Forwards bytes until it is told to cut. `requests` has the method and path of each forwarded request.
 
     Args:
         target: URL of the service.
@@ -33,11 +33,11 @@ class Proxy:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def cut_answer(self, *, holding: bytes = b"", times: int = 1) -> None:
-        """The next `times` pieces of answers that hold these bytes are lost, with their connections."""
-        self._cuts += [lambda piece: holding in piece] * times
+        """Drop the next `times` chunks of answers that contain these bytes, and cut their connections."""
+        self._cuts += [lambda chunk: holding in chunk] * times
 
     def cut_all(self) -> None:
-        """Every connection there is breaks now."""
+        """Cut every open connection now."""
         for pair in list(self._pairs):
             _close(*pair)
 
@@ -56,25 +56,25 @@ class Proxy:
 
     def _requests(self, client: socket.socket, service: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while piece := client.recv(_PIECE):
-                if piece.split(b" ", 1)[0] in (b"GET", b"POST", b"DELETE"):
-                    self.requests.append(piece.split(b" HTTP/", 1)[0].decode())
-                service.sendall(piece)
+            while chunk := client.recv(_CHUNK):
+                if chunk.split(b" ", 1)[0] in (b"GET", b"POST", b"DELETE"):
+                    self.requests.append(chunk.split(b" HTTP/", 1)[0].decode())
+                service.sendall(chunk)
         _close(client, service)
 
     def _answers(self, client: socket.socket, service: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while piece := service.recv(_PIECE):
-                if self._cuts and self._cuts[0](piece):
+            while chunk := service.recv(_CHUNK):
+                if self._cuts and self._cuts[0](chunk):
                     del self._cuts[0]
                     break
-                client.sendall(piece)
+                client.sendall(chunk)
         _close(client, service)
 
 
 @contextlib.contextmanager
 def proxy_to(url: str) -> Iterator[Proxy]:
-    """A proxy that is gone afterwards."""
+    """A proxy that is closed afterwards."""
     proxy = Proxy(url)
     try:
         yield proxy

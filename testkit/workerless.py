@@ -1,4 +1,4 @@
-"""The API without a worker: a test claims, paints nothing, and ends jobs as it likes, at once and in any order."""
+"""The API without a worker: the test claims jobs and ends them as it likes, in any order, without painting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 from PIL import Image
 
-from jobs.claims import JobClaims, Terms
+from jobs.claims import JobClaims, JobLimits
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore
 from testkit.processes import RedisServer, Stack, running_stack
@@ -21,13 +21,13 @@ PANORAMA = {"prompt": "mountains", "width": 256, "height": 136, "num_inference_s
 
 
 class WorkerlessApi:
-    """A running API and the worker's side of its jobs."""
+    """A running API, and the worker's operations on its jobs."""
 
     def __init__(self, stack: Stack, **headers: str) -> None:
         self.stack = stack
         self.http = httpx.Client(base_url=stack.url, timeout=30, headers=headers)
         self.redis = stack.redis.client()
-        self.claims = JobClaims(self.redis, "a test", Terms(lease_seconds=600))
+        self.claims = JobClaims(self.redis, "a test", JobLimits(lease_seconds=600))
         self.store = ImageStore((stack.folder / "data" / "images").as_uri())
 
     def __enter__(self) -> Self:
@@ -54,7 +54,7 @@ class WorkerlessApi:
         self.claims.progress(record.id, record.token, step=step, total_steps=5, phase="denoising")
 
     def succeed(self, record: JobRecord) -> dict[str, Any]:
-        """Commit a picture that is one, though nobody painted it."""
+        """Commit a valid picture for a claimed job."""
         buffer = io.BytesIO()
         Image.new("RGB", (256, 136), (10, 20, int(record.id[:2], 16))).save(buffer, "PNG")
         stored = self.store.put(record.id, record.token, buffer.getvalue())
@@ -68,10 +68,25 @@ class WorkerlessApi:
 
 
 def model_on_paper(folder: Path) -> str:
-    """A list of models with one of which only the sizes are known: all that the API ever reads."""
-    for part, config in (("unet", {"sample_size": 16}), ("vae", {"block_out_channels": [4, 4, 4, 4]})):
-        (folder / "model" / part).mkdir(parents=True)
-        (folder / "model" / part / "config.json").write_text(json.dumps(config))
+    """PANORAMAS_MODELS with one model that consists of configuration files only, which is all that the API reads."""
+    parts = {
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "scheduler": ("diffusers", "DDIMScheduler"),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+    }
+    configs = {
+        "model_index.json": {"_class_name": "StableDiffusionPipeline", **parts},
+        "unet/config.json": {"sample_size": 16, "cross_attention_dim": 8},
+        "vae/config.json": {"block_out_channels": [4, 4, 4, 4]},
+        "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},
+        "text_encoder/config.json": {"hidden_size": 8},
+    }
+    for name, config in configs.items():
+        path = folder / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(config))
     return f"tiny={folder / 'model'}"
 
 
@@ -79,7 +94,7 @@ def model_on_paper(folder: Path) -> str:
 def running_workerless_api(
     folder: Path, *, redis: RedisServer | None = None, **environment: str
 ) -> Iterator[WorkerlessApi]:
-    """An API of its own for a test that changes settings or restarts it."""
+    """A separate API, for a test that changes settings or restarts it."""
     models = model_on_paper(folder)
     with (
         running_stack(folder, models, workers=0, redis=redis, **environment) as stack,

@@ -1,1 +1,1 @@
-"""Takes jobs off the RQ queue and paints them in one warm model process that this process watches."""
+"""Takes jobs off the RQ queue, has one model process paint them, renews their leases and commits the results."""

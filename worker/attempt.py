@@ -1,4 +1,4 @@
-"""One attempt at one job: from the claim until its picture is painted, whatever happens in between."""
+"""One attempt at one job: from the claim until its picture is painted, or until it has ended without one."""
 
 from __future__ import annotations
 
@@ -11,157 +11,166 @@ from redis.exceptions import RedisError
 from jobs import logs, tracing
 from jobs.claims import Fault, JobClaims
 from jobs.record import JobRecord
-from worker.child import ChildDied, ModelProcess
-from worker.endings import Endings, Limits, fault
+from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
-from worker.pulse import Pulse, Watch
+from worker.leases import Lease, LeaseKeeper
+from worker.messages import Done, Failed, Interrupted, Paint, Phase, Preview, Report, Step, Stop
+from worker.outcomes import Outcomes, Timeouts, fault
+from worker.shutdown import Shutdown
 from worker.spans import attempt_span, phase_spans
-from worker.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25
 
 
-class Attempts:
-    """Runs claimed jobs in a model process. `stopping` says when this worker must let go of its job."""
+class AttemptRunner:
+    """Claims jobs and has the model process paint them, one at a time."""
 
     def __init__(
         self,
         claims: JobClaims,
-        child: ModelProcess,
-        pulse: Pulse,
+        process: ModelProcess,
+        leases: LeaseKeeper,
         finisher: Finisher,
-        endings: Endings,
-        limits: Limits,
-        stopping: Stopping,
+        outcomes: Outcomes,
+        timeouts: Timeouts,
+        shutdown: Shutdown,
     ) -> None:
         self._claims = claims
-        self._child = child
-        self._pulse = pulse
+        self._process = process
+        self._leases = leases
         self._finisher = finisher
-        self._endings = endings
-        self._limits = limits
-        self._stopping = stopping
+        self._outcomes = outcomes
+        self._timeouts = timeouts
+        self._shutdown = shutdown
 
     def run(self, job_id: str) -> None:
-        """Claim and paint; returns when the picture is with the finisher, or the job has ended without one.
+        """Claim and paint a job. Returns once the finisher has its picture, or the job has ended without one.
 
         Raises:
-            RedisError: when the claim itself failed; then nothing was begun.
+            RedisError: when the claim itself failed; then nothing was started.
         """
         record = self._claims.claim(job_id)
         if record is None:
             log.info("job %s: no longer there to be claimed", job_id)
             return
-        if self._pulse.watches(record):
-            log.warning("job %s: is being finished here", job_id)  # an attempt that is not over is not begun again
+        if self._leases.holds(record):
+            log.warning("job %s: this attempt is still being finished here", job_id)
             return
-        with logs.about(job_id), attempt_span(record):
+        with logs.job_context(job_id), attempt_span(record):
             self._run(record)
 
     def _run(self, record: JobRecord) -> None:
         job_id = record.id
         log.info("job %s: attempt %d", job_id, record.attempt)
-        watch = self._pulse.watch(record)
+        lease = self._leases.hold(record)
         handed_over = False
         try:
-            if done := self._paint(record, watch):
-                phase_spans(done["timings"])
-                tracing.note(panoramas__outcome="painted")
-                handed_over = self._finisher.take(record, watch, done)
+            if done := self._paint(record, lease):
+                phase_spans(done.timings)
+                tracing.annotate(panoramas__outcome="painted")
+                handed_over = self._finisher.take(record, lease, done)
                 if not handed_over:
-                    self._endings.let_go(record, watch)
-        except ChildDied as error:
-            self._child.kill()
-            self._endings.put_back(record, fault("model-process-died", error.reason))
+                    self._outcomes.stopped(record, lease)
+        except ModelProcessDied as error:
+            self._process.kill()
+            self._outcomes.put_back(record, fault("model-process-died", error.reason))
         except RedisError:
             raise
         except Exception as error:
             log.exception("job %s: an attempt failed", job_id)
-            self._child.kill()
-            self._endings.put_back(record, fault("internal-error", f"{type(error).__name__} in the worker"))
+            self._process.kill()
+            self._outcomes.put_back(record, fault("internal-error", f"{type(error).__name__} in the worker"))
         finally:
             if not handed_over:
-                self._pulse.unwatch(watch)
+                self._leases.drop(lease)
 
-    def _paint(self, record: JobRecord, watch: Watch) -> dict[str, Any] | None:
-        """The model process's `done`, or None when the job has ended otherwise."""
-        limits, stopping = self._limits, self._stopping
-        self._child.ensure_started()
-        self._child.send("paint", input=record.input, job=record.id)
-        begun = heard = time.monotonic()
-        loading = False  # a model other than the first
-        told: float | None = None  # when the model process was told to stop
+    def _paint(self, record: JobRecord, lease: Lease) -> Done | None:
+        """The painted picture, or None when the job has ended without one."""
+        timeouts, shutdown = self._timeouts, self._shutdown
+        self._process.ensure_started()
+        self._process.send(Paint(record.id, record.input))
+        started = last_report_at = time.monotonic()
+        loading = False  # of a model other than the default one
+        stop_sent_at: float | None = None
         while True:
-            message = self._child.next_message(_POLL_SECONDS)
+            report = self._process.next_report(_POLL_SECONDS)
             now = time.monotonic()
-            if message is not None:
-                heard = now
-                loading = message.get("phase") == "loading"
-                if message["kind"] == "done":
-                    return message
-                if self._take(record, watch, message):
+            if report is not None:
+                last_report_at = now
+                loading = report == Phase("loading")
+                if isinstance(report, Done):
+                    return report
+                if self._handle(record, lease, report):
                     return None
-            if silence := self._broken_silence(now - heard, loading=loading):
-                self._child.kill()
-                self._endings.put_back(record, silence)
+            if timeout := self._silence_fault(now - last_report_at, loading=loading):
+                self._process.kill()
+                self._outcomes.put_back(record, timeout)
                 return None
-            if now - begun > limits.job_timeout:
-                self._child.kill()
-                self._endings.fail(record, fault("job-timeout", f"not done within {limits.job_timeout:g} s"))
+            if now - started > timeouts.job:
+                self._process.kill()
+                self._outcomes.fail(record, fault("job-timeout", f"not done within {timeouts.job:g} s"))
                 return None
-            if told is None and (watch.canceled.is_set() or watch.lost.is_set() or stopping.over()):
-                self._child.send("stop")
-                told = now
-            if stopping.hurried or (told is not None and stopping.over() and now - told > limits.stop_seconds):
-                self._child.kill()  # a step that takes longer than a leaving worker may wait
-                self._endings.let_go(record, watch)
+            if stop_sent_at is None and (lease.canceled.is_set() or lease.lost.is_set() or shutdown.grace_over()):
+                self._process.send(Stop())
+                stop_sent_at = now
+            stuck = stop_sent_at is not None and now - stop_sent_at > timeouts.stop
+            if shutdown.immediate or (stuck and shutdown.grace_over()):
+                self._process.kill()  # its current step takes longer than a leaving worker may wait
+                self._outcomes.stopped(record, lease)
                 return None
 
-    def _broken_silence(self, seconds: float, *, loading: bool) -> Fault | None:
-        """The fault of a model process that has said nothing for longer than it may, or None."""
-        limits = self._limits
-        if loading or not self._child.loaded:
-            late = seconds > limits.load_timeout
-            return fault("load-timeout", f"not loaded within {limits.load_timeout:g} s") if late else None
-        late = seconds > limits.step_timeout
-        return fault("step-timeout", f"no step within {limits.step_timeout:g} s") if late else None
+    def _silence_fault(self, seconds: float, *, loading: bool) -> Fault | None:
+        """The fault of a model process that has been silent for too long, or None."""
+        timeouts = self._timeouts
+        if loading or not self._process.loaded:
+            late = seconds > timeouts.load
+            return fault("load-timeout", f"not loaded within {timeouts.load:g} s") if late else None
+        late = seconds > timeouts.step
+        return fault("step-timeout", f"no step within {timeouts.step:g} s") if late else None
 
-    def _take(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> bool:
-        """Act on one message of the model process; True when the job has ended."""
-        match message["kind"]:
-            case "step" if self._child.has_said_more:
-                return False  # Redis was slower than the model: only the latest step is worth telling
-            case "phase" | "step":
-                self._report(record, watch, message)
+    def _handle(self, record: JobRecord, lease: Lease, report: Report) -> bool:
+        """Act on one report. True when the job has ended."""
+        match report:
+            case Step() if self._process.has_unread:
+                return False  # Redis is slower than the model: only the latest step is recorded
+            case Step(step, total_steps):
+                self._record_progress(record, lease, report, "stepped_at", step=step, total_steps=total_steps)
                 return False
-            case "preview":
-                self._show(record, message["step"], message["image"])
+            case Phase(name):
+                # The estimate divides the time since this moment by the number of steps.
+                moment = "denoising_at" if name == "denoising" else None
+                self._record_progress(record, lease, report, moment, phase=name)
                 return False
-            case "interrupted":
-                self._endings.let_go(record, watch)
-            case "failed" if message["final"]:
-                self._endings.fail(record, fault(message["reason"], message["detail"]))
-            case "failed":
-                # The device may be in a state that no later job survives: a new process costs less than finding out.
-                self._child.kill()
-                self._endings.put_back(record, fault(message["reason"], message["detail"]))
+            case Preview(step, image):
+                self._show_preview(record, step, bytes(image))
+                return False
+            case Interrupted():
+                self._outcomes.stopped(record, lease)
+            case Failed(reason, detail, final=True):
+                self._outcomes.fail(record, fault(reason, detail))
+            case Failed(reason, detail):
+                # The device may now fail every later job. A new process costs less than finding out.
+                self._process.kill()
+                self._outcomes.put_back(record, fault(reason, detail))
             case _:
-                return False  # `ready` of a process that was started for this job
+                return False  # `Ready` and `Loaded` concern the process and not the job
         return True
 
-    def _report(self, record: JobRecord, watch: Watch, message: dict[str, Any]) -> None:
-        fields: dict[str, Any] = {key: message[key] for key in ("phase", "step", "total_steps") if key in message}
-        tracing.event(message["kind"], **fields)
+    def _record_progress(
+        self, record: JobRecord, lease: Lease, report: Report, moment: str | None, **fields: Any
+    ) -> None:
+        tracing.event(type(report).__name__.lower(), **fields)
         try:
-            fields["denoising_at" if message.get("phase") == "denoising" else "stepped_at"] = self._claims.now()
-            watch.note(self._claims.progress(record.id, record.token, **fields))
+            if moment:
+                fields[moment] = self._claims.now()
+            lease.update(self._claims.progress(record.id, record.token, **fields))
         except RedisError as error:
-            log.warning("job %s: progress not recorded: %s", record.id, error)  # the picture matters more
+            log.warning("job %s: progress not recorded: %s", record.id, error)  # the job goes on without it
 
-    def _show(self, record: JobRecord, step: int, image: bytes) -> None:
+    def _show_preview(self, record: JobRecord, step: int, image: bytes) -> None:
         try:
             self._claims.preview(record.id, record.token, step, image)
         except RedisError as error:
-            log.warning("job %s: preview not shown: %s", record.id, error)  # nobody misses it
+            log.warning("job %s: preview not stored: %s", record.id, error)  # the job goes on without it

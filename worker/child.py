@@ -1,4 +1,4 @@
-"""The worker's hold on its model process: start, talk, kill, replace."""
+"""The worker's side of its model process: start it, talk to it, kill it, replace it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
 
-from worker import tether
-from worker.messages import receive, send
+from worker import parent_death
+from worker.messages import Command, MessageError, Ready, Report, receive_report, send
 
 log = logging.getLogger(__name__)
 
 
-class ChildDied(Exception):
-    """The model process is gone; `reason` says how."""
+class ModelProcessDied(Exception):
+    """The model process is gone, or sent something that is not a message; `reason` says which."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -32,21 +32,28 @@ class ChildDied(Exception):
 class ModelProcess:
     """One `worker.model_process` at a time. Not thread-safe: it belongs to the thread that runs jobs.
 
-    A thread of its own reads what the process writes: one that is stopped in the middle of a message, or sends a large
-    picture, keeps nobody waiting who watches a deadline. None in the inbox means that nothing follows. `hear` is told
-    of every message, and never fails.
+    A separate thread reads the pipe, so that a process that is stopped in the middle of a message, or that sends a
+    large picture, does not keep its caller from checking deadlines.
+
+    Args:
+        command: what to run; the number of the pipe's file descriptor is added as the last argument.
+        compiled_folder: where PyTorch keeps compiled kernels, unless the user has set TORCHINDUCTOR_CACHE_DIR.
+        on_report: called with every report; must not fail.
     """
 
     def __init__(
         self,
         command: Sequence[str] = (sys.executable, "-m", "worker.model_process"),
-        hear: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        compiled_folder: Path | None = None,
+        on_report: Callable[[Report], None] | None = None,
     ) -> None:
         self._command = list(command)
-        self._hear = hear
+        self._environment = _environment(compiled_folder)
+        self._on_report = on_report
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._inbox = _Inbox()
         self._reader: threading.Thread | None = None
         self._started_at = 0.0
         self._ready = False
@@ -57,7 +64,7 @@ class ModelProcess:
 
     @property
     def loaded(self) -> bool:
-        """Whether the process has said that its first model is loaded."""
+        """Whether the process has reported that it is ready."""
         return self._ready
 
     @property
@@ -66,72 +73,74 @@ class ModelProcess:
         return time.monotonic() - self._started_at
 
     @property
-    def has_said_more(self) -> bool:
-        """Whether a message waits to be taken."""
+    def has_unread(self) -> bool:
+        """Whether another report has already arrived."""
         return not self._inbox.empty()
 
     def ensure_started(self) -> None:
-        """Start a process where none lives; its model loads meanwhile."""
+        """Start a process unless one is alive. Returns before its model is loaded."""
         if self._process and self._process.poll() is None:
             return
         self.kill()
         ours, theirs = socket.socketpair()
         try:
-            # Tethered: amid a long UNet call it would not notice that its pipe is closed.
             argv = [*self._command, str(theirs.fileno())]
             self._process = subprocess.Popen(
-                tether.command(argv, signal.SIGKILL),
+                # During a long UNet call the process would not notice that its pipe is closed.
+                parent_death.command(argv, signal.SIGKILL),
                 pass_fds=[theirs.fileno()],
-                # OpenMP's threads spin while they wait for each other. On a CPU whose cores are busy with something
-                # else too, that made one picture take 125 s instead of 10.
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                env=self._environment,
             )
         finally:
             theirs.close()
         self._connection = Connection(ours.detach())
-        self._inbox = queue.SimpleQueue()
-        self._reader = threading.Thread(target=_read, args=(self._connection, self._inbox), daemon=True)
+        self._inbox = _Inbox()
+        self._reader = threading.Thread(target=_read_reports, args=(self._connection, self._inbox), daemon=True)
         self._reader.start()
         self._started_at = time.monotonic()
         self._ready = False
 
     def wait_ready(self, seconds: float) -> bool:
-        """Whether the model is loaded, waiting for at most `seconds`.
+        """Whether the process is ready, waiting for at most `seconds`.
 
         Raises:
-            ChildDied: when the process ended while loading.
+            ModelProcessDied: when the process ended while loading.
         """
         deadline = time.monotonic() + seconds
         while not self._ready:
-            if self.next_message(max(deadline - time.monotonic(), 0)) is None:
+            if self.next_report(max(deadline - time.monotonic(), 0)) is None:
                 return False
         return True
 
-    def send(self, kind: str, **fields: Any) -> None:
-        """Raises ChildDied when nobody is there to hear it."""
-        try:
-            send(self._open(), kind, **fields)
-        except OSError as error:
-            raise ChildDied(self._how_it_ended()) from error
-
-    def next_message(self, timeout: float) -> dict[str, Any] | None:
-        """The next message, or None after `timeout` seconds.
+    def send(self, command: Command) -> None:
+        """Send a command to the process.
 
         Raises:
-            ChildDied
+            ModelProcessDied
         """
-        self._open()
         try:
-            message = self._inbox.get(timeout=timeout)
+            send(self._open_connection(), command)
+        except OSError as error:
+            raise ModelProcessDied(self._how_it_ended()) from error
+
+    def next_report(self, timeout: float) -> Report | None:
+        """The next report, or None after `timeout` seconds.
+
+        Raises:
+            ModelProcessDied: when the process has ended, or what it sent cannot be read.
+        """
+        self._open_connection()
+        try:
+            report = self._inbox.get(timeout=timeout)
         except queue.Empty:
             return None
-        if message is None:
-            self._inbox.put(None)
-            raise ChildDied(self._how_it_ended())
-        self._ready = self._ready or message["kind"] == "ready"
-        if self._hear:
-            self._hear(message)
-        return message
+        if report is None or isinstance(report, MessageError):
+            self._inbox.put(report)  # nothing follows: every later call ends here as well
+            raise ModelProcessDied(f"the model process sent: {report}" if report else self._how_it_ended())
+        self._ready = self._ready or isinstance(report, Ready)
+        if self._on_report:
+            self._on_report(report)
+        return report
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
@@ -139,15 +148,15 @@ class ModelProcess:
             self._process.kill()
             self._process.wait()
         if self._reader:
-            self._reader.join()  # the end of the process is the end of its pipe
+            self._reader.join()  # it ends with the pipe, which ends with the process
         if self._connection:
             self._connection.close()
         self._process = self._connection = self._reader = None
         self._ready = False
 
-    def _open(self) -> Connection:
+    def _open_connection(self) -> Connection:
         if self._connection is None:
-            raise ChildDied("the model process is not running")
+            raise ModelProcessDied("the model process is not running")
         return self._connection
 
     def _how_it_ended(self) -> str:
@@ -162,9 +171,27 @@ class ModelProcess:
         return f"the model process exited with status {status}"
 
 
-def _read(connection: Connection, inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+# None: the pipe has ended. MessageError: what came cannot be read. Either is the last entry.
+_Inbox = queue.SimpleQueue[Report | MessageError | None]
+
+
+def _read_reports(connection: Connection, inbox: _Inbox) -> None:
     try:
         while True:
-            inbox.put(receive(connection))
+            inbox.put(receive_report(connection))
+    except MessageError as error:
+        log.error("the model process sent: %s", error)
+        inbox.put(error)
     except (EOFError, OSError):
         inbox.put(None)
+
+
+def _environment(compiled_folder: Path | None) -> dict[str, str]:
+    """The environment of the model process; what the user has set wins."""
+    # OpenMP's threads spin while they wait for each other. On a CPU that was busy with other work as well, one picture
+    # took 125 s instead of 10 s because of that.
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if compiled_folder:
+        # PyTorch reads it when diffusers is imported, which is too early for the process to set it itself.
+        defaults["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_folder)
+    return {**defaults, **os.environ}

@@ -1,4 +1,4 @@
-"""From pixels to a committed picture, behind the back of the model process: it paints the next job meanwhile."""
+"""Encodes, stores and commits a painted picture while the model process already paints the next job."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from redis.exceptions import RedisError
@@ -20,9 +19,11 @@ from jobs.claims import JobClaims
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore, StoredImage, StoreError
 from recipe.fields import Recipe
-from worker.endings import Endings, Limits, fault
-from worker.pulse import Pulse, Watch
-from worker.stopping import Stopping
+from worker.leases import Lease, LeaseKeeper
+from worker.messages import Done
+from worker.metrics import WorkerMetrics
+from worker.outcomes import Outcomes, Timeouts, fault
+from worker.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -30,143 +31,141 @@ _POLL_SECONDS = 0.25
 
 
 class Finisher:
-    """Encodes, stores and commits one picture at a time, each in a thread of its own; the pulse keeps its lease.
+    """Finishes one picture at a time, in a thread; the lease keeper renews its lease meanwhile.
 
-    No second picture waits in here: whoever brings one is kept until the one before is done. That bounds the memory,
-    and a store or a Redis that is away stops the worker from painting ever more that cannot be kept.
-
-    `hear` is told of each picture that is finished, and never fails.
+    There is no queue: a caller with a second picture waits until the first is committed. That bounds the memory, and a
+    store or a Redis that is away keeps the worker from painting more pictures than it can store.
     """
 
     def __init__(
         self,
         claims: JobClaims,
         store: ImageStore,
-        pulse: Pulse,
-        endings: Endings,
-        limits: Limits,
-        stopping: Stopping,
-        hear: Callable[[dict[str, Any]], None],
+        leases: LeaseKeeper,
+        outcomes: Outcomes,
+        timeouts: Timeouts,
+        shutdown: Shutdown,
+        metrics: WorkerMetrics,
     ) -> None:
         self._claims = claims
         self._store = store
-        self._pulse = pulse
-        self._endings = endings
-        self._limits = limits
-        self._stopping = stopping
-        self._hear = hear
+        self._leases = leases
+        self._outcomes = outcomes
+        self._timeouts = timeouts
+        self._shutdown = shutdown
+        self._metrics = metrics
         self._thread: threading.Thread | None = None
-        self._held: tuple[JobRecord, Watch] | None = None
+        self._current: tuple[JobRecord, Lease] | None = None
 
-    def take(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> bool:
-        """Finish the picture of a `done` from here on, and end its watch. False when the job is to be let go instead.
+    def take(self, record: JobRecord, lease: Lease, done: Done) -> bool:
+        """Finish this picture in the background, then drop its lease. False when the caller should stop the job
+        instead: it is no longer wanted, or this worker is leaving and cannot wait for the picture before.
 
-        What is logged and traced stays with the job that the caller is in.
+        The thread inherits the caller's logging and tracing context.
         """
-        if not self._wait(watch):
+        if not self._wait(lease):
             return False
         context = contextvars.copy_context()
         thread = threading.Thread(
-            target=context.run, args=(self._finish, record, watch, done), name="finisher", daemon=True
+            target=context.run, args=(self._finish, record, lease, done), name="finisher", daemon=True
         )
-        self._held = (record, watch)
+        self._current = (record, lease)
         thread.start()
         self._thread = thread
         return True
 
     def close(self) -> None:
-        """Wait for the last picture. A store that hangs while the worker must leave costs no attempt.
+        """Wait for the last picture. If the store hangs while the worker must leave, its job is put back without using
+        up an attempt.
 
         Raises:
-            RedisError: when such a job could not be put back; its lease expires.
+            RedisError: when that job could not be put back; its lease expires.
         """
-        if not self._wait() and (held := self._held):
-            self._endings.let_go(*held)
+        if not self._wait() and (current := self._current):
+            self._outcomes.stopped(*current)
 
-    def _wait(self, behind: Watch | None = None) -> bool:
-        """Until the picture before is done. False when that takes longer than a leaving worker may wait, or when the
-        job of `behind` is no longer wanted meanwhile."""
-        over_at: float | None = None
+    def _wait(self, waiting: Lease | None = None) -> bool:
+        """Wait until the picture before is finished. False when that takes longer than a leaving worker may wait, or
+        when the job of `waiting` has become unwanted meanwhile."""
+        grace_over_at: float | None = None
         while self._thread and self._thread.is_alive():
             self._thread.join(_POLL_SECONDS)
-            if behind and (behind.canceled.is_set() or behind.lost.is_set()):
+            if waiting and (waiting.canceled.is_set() or waiting.lost.is_set()):
                 return False
-            if self._stopping.over():
+            if self._shutdown.grace_over():
                 now = time.monotonic()
-                over_at = over_at or now
-                if now - over_at > self._limits.stop_seconds:
+                grace_over_at = grace_over_at or now
+                if now - grace_over_at > self._timeouts.stop:
                     return False
         return True
 
-    def _finish(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> None:
+    def _finish(self, record: JobRecord, lease: Lease, done: Done) -> None:
         try:
             with tracing.span("finish"):
-                self._commit(record, watch, done)
+                self._commit(record, lease, done)
         except RedisError as error:
             log.warning("job %s: its lease is left to expire: %s", record.id, error)
         except Exception as error:
             log.exception("job %s: its picture was not finished", record.id)
             self._put_back(record, error)
         finally:
-            self._pulse.unwatch(watch)
-            self._held = None
+            self._leases.drop(lease)
+            self._current = None
 
     def _put_back(self, record: JobRecord, error: Exception) -> None:
         try:
-            self._endings.put_back(record, fault("internal-error", f"{type(error).__name__} in the worker"))
-        except RedisError as gone:
-            log.warning("job %s: its lease is left to expire: %s", record.id, gone)
+            self._outcomes.put_back(record, fault("internal-error", f"{type(error).__name__} in the worker"))
+        except RedisError as redis_error:
+            log.warning("job %s: its lease is left to expire: %s", record.id, redis_error)
 
-    def _commit(self, record: JobRecord, watch: Watch, done: dict[str, Any]) -> None:
-        timings: dict[str, float] = {**done["timings"]}
+    def _commit(self, record: JobRecord, lease: Lease, done: Done) -> None:
+        timings = dict(done.timings)
         with _phase("png", timings):
-            pixels = np.frombuffer(done["image"], np.uint8).reshape(done["height"], done["width"], 3)
+            pixels = np.frombuffer(done.image, np.uint8).reshape(done.height, done.width, 3)
             params = Recipe.of(record.input)
-            png = encode_png(pixels, params, model=record.input["model"], revision=done["revision"])
+            png = encode_png(pixels, params, model=record.input["model"], revision=done.revision)
         with _phase("store", timings):
-            image = self._keep(record, watch, png)
+            image = self._store_png(record, lease, png)
         if image is None:
             return
-        result = {**asdict(image), "width": done["width"], "height": done["height"]}
-        entered = self._endings.until_redis_answers(
+        result = {**asdict(image), "width": done.width, "height": done.height}
+        entered = self._outcomes.until_redis_answers(
             lambda: self._claims.finish(
                 record.id,
                 record.token,
                 State.SUCCEEDED,
                 result=result,
                 timings=timings,
-                notices=done["notices"],
-                revision=done["revision"],
+                notices=done.notices,
+                revision=done.revision,
                 phase="done",
             )
         )
-        self._hear({**done, "kind": "finished", "timings": timings})
-        tracing.note(panoramas__outcome=str(entered or "late"))
-        log.info("job %s: %s", record.id, entered or "a late attempt; its picture is dropped")
+        self._metrics.picture_finished(timings, done.total_steps, done.memory)
+        tracing.annotate(panoramas__outcome=str(entered or "late"))
+        log.info("job %s: %s", record.id, entered or "a late attempt; its picture is deleted")
         if entered != State.SUCCEEDED:
             try:
                 self._store.delete(image.key)
             except StoreError as error:
-                log.warning("job %s: %s; left to the sweep", record.id, error)
+                log.warning("job %s: %s; left to the sweeper", record.id, error)
 
-    def _keep(self, record: JobRecord, watch: Watch, png: bytes) -> StoredImage | None:
-        """Write the picture, again for a while where that fails: it is painted, and painting it again costs more.
-
-        None when the job was let go instead.
-        """
-        give_up = time.monotonic() + self._limits.store_timeout
+    def _store_png(self, record: JobRecord, lease: Lease, png: bytes) -> StoredImage | None:
+        """Write the picture, retrying for a while: painting it again would cost more. None when the job was stopped or
+        put back instead."""
+        give_up_at = time.monotonic() + self._timeouts.store
         while True:
             try:
                 return self._store.put(record.id, record.token, png)
             except StoreError as error:
                 log.warning("job %s: %s", record.id, error)
-                if watch.canceled.is_set() or watch.lost.is_set() or self._stopping.over():
-                    self._endings.let_go(record, watch)
+                if lease.canceled.is_set() or lease.lost.is_set() or self._shutdown.grace_over():
+                    self._outcomes.stopped(record, lease)
                     return None
-                if time.monotonic() > give_up:
-                    self._endings.put_back(record, fault("store-failed", str(error)))
+                if time.monotonic() > give_up_at:
+                    self._outcomes.put_back(record, fault("store-failed", str(error)))
                     return None
-            time.sleep(self._limits.retry_seconds)
+            time.sleep(self._timeouts.retry)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The worker process: signals, wiring, and the loop that outlives any fault of Redis."""
+"""The worker process: its signals, its parts, and the loop that keeps running through outages of Redis."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from redis.retry import Retry
 from jobs.claims import JobClaims, living_workers
 from jobs.settings import Settings
 from jobs.store import ImageStore
-from worker.attempt import Attempts
-from worker.child import ChildDied, ModelProcess
-from worker.endings import Endings, Limits
+from worker.attempt import AttemptRunner
+from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
-from worker.meter import Meter
-from worker.pulse import Pulse
+from worker.leases import LeaseKeeper
+from worker.metrics import WorkerMetrics
+from worker.outcomes import Outcomes, Timeouts
 from worker.rq_worker import PanoramaWorker
-from worker.stopping import Stopping
+from worker.shutdown import Shutdown
 from worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 
 
 def is_alive(redis_url: str) -> bool:
-    """Whether a worker of this host has lately said that it lives; False as well when Redis does not answer."""
+    """Whether a worker on this host had a recent heartbeat. Also False when Redis does not answer."""
     try:
         with Redis.from_url(redis_url, decode_responses=True, socket_timeout=5) as redis:
             return any(name.startswith(f"{socket.gethostname()}-") for name in living_workers(redis))
@@ -40,34 +40,35 @@ def is_alive(redis_url: str) -> bool:
 
 
 def run_worker(settings: Settings, redis_url: str) -> int:
-    """Serve the queue until told to stop; nothing that was accepted is lost by any way this ends."""
+    """Serve the queue until a signal stops it. However this process ends, no accepted job is lost."""
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    stopping = Stopping(settings.drain_seconds)
-    stopping.install()
-    claims = JobClaims(_client(redis_url), name, settings.terms)
+    shutdown = Shutdown(settings.drain_seconds)
+    shutdown.install()
+    claims = JobClaims(_client(redis_url), name, settings.job_limits)
     store = ImageStore(settings.image_url)
-    meter = Meter(_client(redis_url), name)
-    child = ModelProcess(hear=meter.hear)
-    limits = Limits(
-        load_timeout=settings.load_timeout,
-        step_timeout=settings.step_timeout,
-        job_timeout=settings.job_timeout,
-        store_timeout=settings.store_timeout,
+    metrics = WorkerMetrics(_client(redis_url), name)
+    process = ModelProcess(compiled_folder=settings.compiled_folder, on_report=metrics.on_report)
+    timeouts = Timeouts(
+        load=settings.load_timeout,
+        step=settings.step_timeout,
+        job=settings.job_timeout,
+        store=settings.store_timeout,
     )
-    pulse = Pulse(claims, longest=limits.longest)
-    endings = Endings(claims, limits, stopping)
-    finisher = Finisher(claims, store, pulse, endings, limits, stopping, meter.hear)
-    attempts = Attempts(claims, child, pulse, finisher, endings, limits, stopping)
-    child.ensure_started()
-    pulse.start()
-    Sweeper(JobClaims(_client(redis_url), name, settings.terms), store).start()
+    leases = LeaseKeeper(claims, longest=timeouts.longest_attempt)
+    outcomes = Outcomes(claims, timeouts, shutdown)
+    finisher = Finisher(claims, store, leases, outcomes, timeouts, shutdown, metrics)
+    attempts = AttemptRunner(claims, process, leases, finisher, outcomes, timeouts, shutdown)
+    process.ensure_started()
+    leases.start()
+    Sweeper(JobClaims(_client(redis_url), name, settings.job_limits), store).start()
     try:
-        while not stopping.requested:
-            _work(Redis.from_url(redis_url, socket_connect_timeout=2), attempts, child, stopping, settings.load_timeout)
+        while not shutdown.requested:
+            redis = Redis.from_url(redis_url, socket_connect_timeout=2)
+            _serve_queue(redis, attempts, process, shutdown, settings.load_timeout)
     finally:
-        child.kill()
+        process.kill()
         _close(finisher)
-        pulse.stop()
+        leases.stop()
         log.info("worker %s has stopped", name)
     return 0
 
@@ -80,45 +81,47 @@ def _close(finisher: Finisher) -> None:
 
 
 def _client(redis_url: str) -> Redis:
-    """Repeats a call once, on a new connection, and then says so: every caller has its own way to wait for Redis."""
+    """A client that retries a call once, on a new connection, then raises: each caller has its own way to wait."""
     return Redis.from_url(
         redis_url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1)
     )
 
 
-def _work(redis: Redis, attempts: Attempts, child: ModelProcess, stopping: Stopping, load_timeout: float) -> None:
-    """One life of the RQ worker: it ends when told to, or when Redis is gone, and then another begins."""
+def _serve_queue(
+    redis: Redis, attempts: AttemptRunner, process: ModelProcess, shutdown: Shutdown, load_timeout: float
+) -> None:
+    """Run an RQ worker until a shutdown is requested or Redis is away; the caller then starts another one."""
     try:
         worker = PanoramaWorker(
             run=attempts.run,
-            before_pop=lambda: _ready(child, stopping, load_timeout),
+            before_pop=lambda: _wait_until_ready(process, shutdown, load_timeout),
             connection=redis,
-            name=uuid.uuid4().hex,  # RQ refuses a name whose last owner could not sign off
+            name=uuid.uuid4().hex,  # RQ refuses the name of a worker that was killed before it could unregister
         )
         worker.work(logging_level="WARNING")
     except RedisError as error:
         log.warning("Redis does not answer: %s; trying again", error)
     finally:
         redis.close()
-    if not stopping.requested:
+    if not shutdown.requested:
         threading.Event().wait(1.0)
 
 
-def _ready(child: ModelProcess, stopping: Stopping, load_timeout: float) -> bool:
-    """Wait until the model process has its model; False once the worker should stop."""
-    pause = 1.0  # grows, for a model that cannot be loaded now may not be loadable for long
-    while not stopping.requested:
+def _wait_until_ready(process: ModelProcess, shutdown: Shutdown, load_timeout: float) -> bool:
+    """Wait until the model process is ready. False when a shutdown is requested first."""
+    pause = 1.0  # doubled each time: a model that cannot be loaded now may stay so for a while
+    while not shutdown.requested:
         try:
-            child.ensure_started()
-            if child.wait_ready(0.5):
+            process.ensure_started()
+            if process.wait_ready(0.5):
                 return True
-            if child.age > load_timeout:
-                raise ChildDied(f"the model process was not ready within {load_timeout:g} s")
-        except ChildDied as error:
+            if process.age > load_timeout:
+                raise ModelProcessDied(f"the model process was not ready within {load_timeout:g} s")
+        except ModelProcessDied as error:
             log.error("%s; starting another in %.0f s", error.reason, pause)
-            child.kill()
+            process.kill()
             until = time.monotonic() + pause
-            while not stopping.requested and time.monotonic() < until:
+            while not shutdown.requested and time.monotonic() < until:
                 threading.Event().wait(0.2)
             pause = min(pause * 2, 30.0)
     return False

@@ -1,4 +1,4 @@
-"""The warm model process: loads once, then paints what it is told. It knows nothing of Redis, and may be killed.
+"""The model process: loads models once and paints the jobs it is sent. It does not know Redis, and may be killed.
 
 Started by `worker.child.ModelProcess` as `python -m worker.model_process FD`.
 """
@@ -6,12 +6,10 @@ Started by `worker.child.ModelProcess` as `python -m worker.model_process FD`.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from dataclasses import asdict
 from multiprocessing.connection import Connection
-from typing import Any
 
 import torch
 
@@ -23,40 +21,42 @@ from jobs import logs
 from jobs.settings import Settings
 from recipe.errors import ModelError, PaintError, RecipeError
 from recipe.fields import Recipe
-from worker.messages import receive, send
+from worker import messages
+from worker.messages import DeviceMemory, Done, Failed, Loaded, MessageError, Paint, Phase, Preview, Ready, Step, Stop
 from worker.preview import Previews
 from worker.warm import WarmModels
 
 log = logging.getLogger("worker.model_process")
 
-# Errors of the request or of the model's own arithmetic: another attempt would end the same way.
+# Errors of the request or of the model's arithmetic: another attempt would fail in the same way.
 _FINAL = {RecipeError: "cannot-be-painted", ModelError: "model-unavailable", BadPicture: "bad-picture"}
 
 
 def main() -> None:
     """Serve one pipe until it closes."""
     connection = Connection(int(sys.argv[1]))
-    # Ctrl-C goes to the whole terminal group; whether the running job may end is the worker's to decide.
+    # Ctrl-C reaches every process of the terminal; the worker decides whether the running job may end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = Settings()
     logs.setup(settings.log_level, settings.log_format)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.data_dir.resolve() / "compiled"))
     painter = Painter(connection, settings)
     try:
         painter.load_default()
-        send(connection, "ready")
+        messages.send(connection, Ready())
         while True:
-            message = receive(connection)
-            if message["kind"] == "paint":
-                with logs.about(message.get("job", "")):
-                    painter.serve(message["input"])
+            command = messages.receive_command(connection)
+            if isinstance(command, Paint):
+                with logs.job_context(command.job_id):
+                    painter.serve(command)
     except (EOFError, OSError):
-        log.info("the worker closed the pipe; leaving")
+        log.info("the worker closed the pipe; exiting")
+    except MessageError as error:
+        sys.exit(f"the worker sent: {error}")
 
 
 class Painter:
-    """Paints jobs, and tells the worker at the other end of `connection` of every step."""
+    """Paints jobs, and reports every step to the worker at the other end of `connection`."""
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self._connection = connection
@@ -65,95 +65,97 @@ class Painter:
         self._previews = Previews()
 
     def load_default(self) -> None:
-        """Make the default model ready. Where that fails its jobs will, and others can be painted."""
+        """Load the default model. If that fails, its jobs will fail, and those of other models can still be painted."""
         try:
             model, seconds = self._models.get(self._default)
         except ModelError as error:
             log.error("the default model is not available: %s", error)
             return
-        self._tell_loaded(self._default, model, seconds)
+        self._report_loaded(self._default, model, seconds)
         self._previews.learn(model)
 
-    def serve(self, job_input: dict[str, Any]) -> None:
-        """Paint one job and say how it ended. Only a broken pipe leaves this function as an exception."""
+    def serve(self, job: Paint) -> None:
+        """Paint one job and report how it ended.
+
+        Raises:
+            MessageError, EOFError, OSError: when the pipe to the worker is broken.
+        """
         try:
-            pixels, summary = self._paint(job_input)
+            done = self._paint(job)
         except Interrupted:
-            send(self._connection, "interrupted")
+            self._send(messages.Interrupted())
         except PaintError as error:
-            self._tell_failed(_FINAL.get(type(error), "engine-error"), str(error), final=True)
-        except torch.AcceleratorError as error:  # what every later call of this process would meet as well
-            self._tell_failed("device-error", str(error).splitlines()[0])
-        except (EOFError, BrokenPipeError, ConnectionError):
+            self._send(Failed(_FINAL.get(type(error), "engine-error"), str(error), final=True))
+        except torch.AcceleratorError as error:  # every later call in this process would fail with it as well
+            self._send(Failed("device-error", str(error).splitlines()[0]))
+        except (MessageError, EOFError, BrokenPipeError, ConnectionError):
             raise
         except Exception as error:
             if is_out_of_memory(error):
-                self._tell_failed("out-of-memory", str(error))
+                self._send(Failed("out-of-memory", str(error)))
                 return
-            log.exception("a painting failed")  # a fault of ours or of the device: told in full here, in brief there
-            self._tell_failed("internal-error", f"{type(error).__name__} in the model")
+            log.exception("a painting failed")  # the log has all of it; the user sees only the kind of error
+            self._send(Failed("internal-error", f"{type(error).__name__} in the model"))
         else:
-            send(self._connection, "done", **summary)
-            self._connection.send_bytes(pixels)
+            self._send(done)
 
-    def _paint(self, job_input: dict[str, Any]) -> tuple[memoryview, dict[str, Any]]:
-        name = job_input["model"]
+    def _paint(self, job: Paint) -> Done:
+        name = job.input["model"]
         if not self._models.is_warm(name):
-            send(self._connection, "phase", phase="loading")
+            self._send(Phase("loading"))
         model, load_seconds = self._models.get(name)
         if load_seconds:
-            self._tell_loaded(name, model, load_seconds)
+            self._report_loaded(name, model, load_seconds)
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
-        params = Recipe.of(job_input)
+        params = Recipe.of(job.input)
         batches = self._models.batches(name, params)
         preview_of = self._previews.of(model)
-        send(self._connection, "phase", phase="denoising")
-        made = 0
+        steps_made = 0
 
         def on_step(step: int, total: int, latents: torch.Tensor) -> None:
-            nonlocal made
-            made = step
-            send(self._connection, "step", step=step, total_steps=total)
+            nonlocal steps_made
+            steps_made = step
+            self._send(Step(step, total))
             if step < total and (picture := preview_of(latents)):
-                send(self._connection, "preview", step=step)
-                self._connection.send_bytes(picture)
-            if self._connection.poll(0) and receive(self._connection)["kind"] == "stop":
+                self._send(Preview(step, picture))
+            if self._connection.poll(0) and isinstance(messages.receive_command(self._connection), Stop):
                 raise Interrupted("stopped at a step")
-            if step == total:
-                send(self._connection, "phase", phase="decoding")
 
-        panorama = paint(model, params, batches=batches, on_step=on_step)
-        return panorama.pixels.data.cast("B"), {
-            "timings": {"load": load_seconds, **panorama.timings},
-            "total_steps": made,
-            "notices": [asdict(notice) for notice in panorama.notices],
-            "revision": model.revision,
-            "memory": _memory(model),
-            "width": params.width,
-            "height": params.height,
-        }
+        panorama = paint(
+            model, params, batches=batches, on_step=on_step, on_phase=lambda phase: self._send(Phase(phase))
+        )
+        return Done(
+            image=panorama.pixels.data.cast("B"),
+            width=params.width,
+            height=params.height,
+            total_steps=steps_made,
+            timings={"load": load_seconds, **panorama.timings},
+            notices=[asdict(notice) for notice in panorama.notices],
+            revision=model.revision,
+            memory=_memory(model),
+        )
 
-    def _tell_loaded(self, name: str, model: Model, seconds: float) -> None:
+    def _report_loaded(self, name: str, model: Model, seconds: float) -> None:
         log.info("model %s loaded in %.1f s, in %s on %s", name, seconds, model.dtype, model.device)
-        send(self._connection, "loaded", model=name, seconds=seconds, memory=_memory(model))
+        self._send(Loaded(name, seconds, _memory(model)))
 
-    def _tell_failed(self, reason: str, detail: str, *, final: bool = False) -> None:
-        send(self._connection, "failed", reason=reason, detail=detail, final=final)
+    def _send(self, report: messages.Report) -> None:
+        messages.send(self._connection, report)
 
 
-def _memory(model: Model) -> dict[str, Any] | None:
-    """Bytes on the model's GPU: what tensors hold, what the allocator holds, the most of a job, and all there is."""
+def _memory(model: Model) -> DeviceMemory | None:
+    """The memory of the model's GPU; None on a CPU."""
     device = model.device
     if device.type != "cuda":
         return None
-    return {
-        "device": torch.cuda.get_device_name(device),
-        "allocated": torch.cuda.memory_allocated(device),
-        "reserved": torch.cuda.memory_reserved(device),
-        "peak": torch.cuda.max_memory_allocated(device),
-        "total": torch.cuda.get_device_properties(device).total_memory,
-    }
+    return DeviceMemory(
+        device=torch.cuda.get_device_name(device),
+        allocated=torch.cuda.memory_allocated(device),
+        reserved=torch.cuda.memory_reserved(device),
+        peak=torch.cuda.max_memory_allocated(device),
+        total=torch.cuda.get_device_properties(device).total_memory,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Small pictures of an unfinished canvas, by a linear map from latents to colours.
+"""Small previews of an unfinished canvas, computed by a linear map from latents to colours.
 
-A decoder's answer to smooth latents is nearly linear (that Stable Diffusion's four channels are mostly brightness and
-three colour axes is well known), so a matrix fitted once a model shows the composition at a cost of microseconds, where
-decoding the canvas would cost as much as several steps. Nothing here may fail or slow a job: every fault is a log line.
+A decoder's response to smooth latents is nearly linear: Stable Diffusion's four channels are mostly brightness and
+three colour axes. So a matrix fitted once per model shows the composition in microseconds, where decoding the canvas
+would take as long as several steps. A preview must never fail or slow down a job: errors are logged and nothing else.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from engine.model import Model
 log = logging.getLogger("worker.preview")
 
 _EVERY_SECONDS = 1.0
-_SLOWEST_SECONDS = 0.25  # one that took longer than this is the job's last
+_SLOWEST_SECONDS = 0.25  # after a preview that took longer, the job gets no more of them
 _WIDEST = 384
-_SAMPLES, _CELLS = 4, 16  # latents that the map is fitted to
+_SAMPLES, _CELLS = 4, 16  # number and side length of the random latents that the map is fitted to
 
 PreviewOf = Callable[[torch.Tensor], bytes | None]
 
@@ -35,7 +35,7 @@ class Previews:
         self._maps: dict[str, torch.Tensor | None] = {}  # by the model's revision
 
     def learn(self, model: Model) -> torch.Tensor | None:
-        """The map (C + 1, 3) of a model, on its device; None when it could not be fitted."""
+        """The model's map (C + 1, 3), on its device; None when it could not be fitted."""
         if model.revision not in self._maps:
             try:
                 self._maps[model.revision] = fit(model)
@@ -45,7 +45,7 @@ class Previews:
         return self._maps[model.revision]
 
     def of(self, model: Model) -> PreviewOf:
-        """What to call with the canvas after each step of one job: a JPEG at the first and then about one a second."""
+        """A function for one job, called with the canvas after each step. It returns a JPEG about once a second."""
         colours = self.learn(model)
         due, broken = 0.0, colours is None
 
@@ -58,7 +58,7 @@ class Previews:
                 assert colours is not None
                 return render(latents, colours)
             except Exception:
-                log.exception("no further preview of this job")
+                log.exception("no further previews of this job")
                 broken = True
                 return None
             finally:
@@ -70,9 +70,9 @@ class Previews:
 
 
 def fit(model: Model) -> torch.Tensor:
-    """Least squares from random latents to what the decoder makes of them: (C + 1, 3), the last row the offset.
+    """Least-squares fit from random latents to their decoded colours: (C + 1, 3), the last row is the offset.
 
-    The latents are smooth, since those of pictures are: flat colours with a little noise of several scales.
+    The random latents are smooth, as those of pictures are: flat colours with a little noise at several scales.
     """
     generator = torch.Generator("cpu").manual_seed(0)
     latents = torch.zeros((_SAMPLES, model.latent_channels, _CELLS, _CELLS))
@@ -92,9 +92,9 @@ def fit(model: Model) -> torch.Tensor:
 
 
 def render(latents: torch.Tensor, colours: torch.Tensor) -> bytes:
-    """A canvas (1, C, h, w) as a JPEG of one pixel a cell, or less where it is very wide."""
+    """A canvas (1, C, h, w) as a JPEG of one pixel per latent cell, scaled down where the canvas is very wide."""
     canvas = latents[0].float()
-    # Schedulers that work in sigmas begin far outside the range of latents.
+    # Schedulers that work in sigmas start with values far outside the range of latents.
     canvas = canvas / canvas.std().clamp(min=1.0)
     if canvas.shape[-1] > _WIDEST:
         factor = _WIDEST / canvas.shape[-1]

@@ -1,7 +1,7 @@
-"""An RQ worker that takes ids off RQ's list and leaves the rest of a job's life to `worker.attempt`.
+"""An RQ worker that takes job ids off RQ's list and hands them to `worker.attempt`.
 
-RQ gives the queue's protocol, the registration (`rq info` shows our workers) and the loop. Its job states, registries,
-retries and timeouts are not used: the record in `jobs` is the truth.
+RQ provides the queue's protocol, the registration (`rq info` shows our workers) and the loop. Its job states,
+registries, retries and timeouts are not used: the record in `jobs` is the source of truth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEARTBEAT_SECONDS = 10.0
 
 
 def paint_job() -> None:
-    """What RQ's own tools find in a job. Only `panoramas worker` can run it."""
+    """The function that RQ's own tools see in a job. Only `panoramas worker` can run such a job."""
     raise RuntimeError("panoramas are painted by `panoramas worker`, not by a plain RQ worker")
 
 
@@ -35,12 +35,12 @@ class PanoramaWorker(BaseWorker):
     """One queue, one job at a time.
 
     Args:
-        run: paints the job of an id.
-        before_pop: called each time just before a job would be taken; returns False to end the loop. It may wait, for
-            instance until a model is loaded: a job is only taken by a worker that can begin it.
+        run: paints the job with this id.
+        before_pop: called each time just before a job is taken; returns False to end the loop. It may wait, for
+            instance until a model is loaded, so that only a worker that can start a job takes one.
     """
 
-    # RQ polls its list for this long at a time, and looks in between whether it should stop.
+    # Seconds for which RQ waits for a job at a time; between two waits it checks whether it should stop.
     dequeue_timeout = 1
     max_connection_wait_time = 2.0
     log_job_description = False
@@ -51,23 +51,23 @@ class PanoramaWorker(BaseWorker):
         super().__init__([QUEUE], name=name, connection=connection, serializer=JSONSerializer)
         self._run = run
         self._before_pop = before_pop
-        self._beaten_at = -HEARTBEAT_SECONDS
+        self._last_heartbeat = -HEARTBEAT_SECONDS
 
     def register_birth(self) -> None:
-        """Signs on, and signs off those who could not: RQ does that with the maintenance that is left out here."""
+        """Register this worker, and unregister killed ones, which RQ does in the maintenance that is left out here."""
         super().register_birth()
         clean_worker_registry(self.queues[0])
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's tools read this, and nothing here depends on it: Redis being away keeps no worker from being told to
-        stop, and strands no job that was popped just before.
+        """Write RQ's heartbeat. Only RQ's tools read it, so an outage of Redis is ignored here: it must neither delay a
+        shutdown nor strand a job that was popped just before.
 
-        Once in a while is enough (RQ forgets a worker after eight minutes): RQ's loop asks for it three times between
-        two jobs, nine calls for which the model would wait.
+        RQ's loop calls this three times between two jobs, nine calls to Redis for which the model would wait. One in
+        ten seconds is enough: RQ forgets a worker after eight minutes.
         """
-        if time.monotonic() - self._beaten_at < HEARTBEAT_SECONDS:
+        if time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
             return
-        self._beaten_at = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         with contextlib.suppress(ConnectionError, TimeoutError):
             super().heartbeat(timeout, pipeline)
 
@@ -79,21 +79,21 @@ class PanoramaWorker(BaseWorker):
         return True
 
     def run_maintenance_tasks(self) -> None:
-        """RQ calls this just before it pops: the one moment at which stopping can strand no job.
+        """RQ calls this just before it pops a job, the only moment at which stopping strands no job.
 
-        RQ's own maintenance is left out: it would fail, in its registries, jobs that are ours to judge.
+        RQ's own maintenance is left out: it would mark jobs as failed that our records say are running.
         """
         if not self._before_pop():
             raise StopRequested
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Signals belong to `worker.main`."""
+        """`worker.shutdown` handles signals."""
 
     def _install_signal_handlers(self) -> None:
-        """Signals belong to `worker.main`: RQ's handlers raise wherever the code happens to be."""
+        """`worker.shutdown` handles signals: RQ's handlers raise wherever the code happens to be."""
 
     def subscribe(self) -> None:
         """RQ's remote commands are not used."""
 
     def unsubscribe(self) -> None:
-        """See `subscribe`."""
+        """RQ's remote commands are not used."""

@@ -1,4 +1,4 @@
-"""The spans of one attempt: its wait in the queue, itself, and the phases that the model process has measured."""
+"""The trace spans of one attempt: its time in the queue, the attempt, and the phases that the model measured."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ORDER = ("load", "encode", "denoise", "decode")
 
 @contextmanager
 def attempt_span(record: JobRecord) -> Iterator[None]:
-    """What is done inside belongs to the trace of the request that made the job."""
+    """A span around one attempt, in the trace of the request that submitted the job."""
     if record.attempt == 1 and record.started_at:
-        tracing.past_span(
+        tracing.finished_span(
             "queued", record.created_at * 1_000_000, record.started_at * 1_000_000, parent=record.traceparent
         )
     with tracing.span(
@@ -31,11 +31,11 @@ def attempt_span(record: JobRecord) -> Iterator[None]:
 
 
 def phase_spans(timings: Mapping[str, float]) -> None:
-    """Seconds of phases that have just ended, one after the other, as spans."""
+    """Spans of phases that ran one after the other and have just ended; `timings` are seconds by phase."""
     phases = sorted(timings, key=lambda phase: _ORDER.index(phase) if phase in _ORDER else len(_ORDER))
-    begun = time.time_ns() - int(sum(timings.values()) * 1e9)
+    start = time.time_ns() - int(sum(timings.values()) * 1e9)
     for phase in phases:
-        ended = begun + int(timings[phase] * 1e9)
-        if ended > begun:
-            tracing.past_span(phase, begun, ended)
-        begun = ended
+        end = start + int(timings[phase] * 1e9)
+        if end > start:
+            tracing.finished_span(phase, start, end)
+        start = end

@@ -1,4 +1,4 @@
-"""Removes what is past its retention and images that no job names, in a thread: a slow store delays no lease."""
+"""Deletes expired jobs, and images that no job refers to. It has its own thread: a slow store must delay no lease."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class Sweeper(threading.Thread):
-    """Sweeps every `interval` seconds; one worker of all looks for orphans every `orphans_every` seconds.
+    """Sweeps every `interval` seconds. One of all workers looks for orphans every `orphans_every` seconds.
 
-    An orphan is what an attempt left that died before its commit or came too late, `orphan_age` seconds old.
+    An orphan is an image older than `orphan_age` seconds that an attempt stored and never committed.
     """
 
     def __init__(
@@ -43,23 +43,23 @@ class Sweeper(threading.Thread):
             except (RedisError, StoreError) as error:
                 log.warning("sweep: %s", error)
             except Exception:
-                log.exception("a sweep failed")
+                log.exception("sweep failed")
             self._pause.wait(self._interval)
 
     def sweep(self) -> None:
         """One pass.
 
         Raises:
-            RedisError, StoreError: it is tried again with the next pass.
+            RedisError, StoreError: the next pass tries again.
         """
-        # The image goes first: a crash in between leaves a record to try again, never an image that nobody knows.
+        # Delete the image first: after a crash in between, the record is still there and the next pass tries again.
         while due := self._claims.due_for_expiry():
             for record in due:
                 self._store.delete_job(record.id)
                 self._claims.expire(record.id)
-        if self._claims.sweep_turn(self._orphans_every):
+        if self._claims.claim_orphan_sweep(self._orphans_every):
             for images in self._store.older_than(self._orphan_age):
-                for key in self._claims.unwanted(images):
-                    log.warning("removing %s: no job names it", key)
+                for key in self._claims.orphans_among(images):
+                    log.warning("deleting %s: no job refers to it", key)
                     self._store.delete(key)
             self._store.remove_temporaries(self._orphan_age)

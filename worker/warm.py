@@ -1,6 +1,6 @@
-"""Models kept in memory between jobs, within a limit; the one used longest ago goes first.
+"""Keeps models in memory between jobs, up to a limit; the least recently used one is evicted first.
 
-From a GPU it goes to the host's memory, from where it is back sooner than from its files, while there is room.
+From a GPU it moves to the host's memory while that has room: loading it back from there is faster than from its files.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from recipe.errors import ModelError
 from recipe.fields import Recipe
 from recipe.models import ModelSpec
 
-# Of a canvas's pixel, more than any known model needs in fp32: where this much is free, nothing has to be foreseen.
-_SURELY_ENOUGH = 16 * 1024
+# Bytes per pixel of the canvas, enough for every known model in fp32. With this much free, memory is not measured.
+_AMPLE_BYTES_PER_PIXEL = 16 * 1024
 
-_HOST_RESERVE = 4 * 2**30  # of the host's memory, left to all else
+_HOST_RESERVE = 4 * 2**30  # bytes of the host's memory that stay free of evicted models
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class _Warm:
 
 
 class WarmModels:
-    """The models of an allow-list, loaded on first use onto one device."""
+    """The models of the allow-list, loaded onto one device on first use."""
 
     def __init__(self, catalog: dict[str, ModelSpec], settings: Settings) -> None:
         self._catalog = catalog
@@ -44,16 +44,17 @@ class WarmModels:
         self._device = settings.device or default_device()
         self._dtype = settings.dtype or default_dtype(self._device)
         self._models: OrderedDict[str, _Warm] = OrderedDict()
-        self._asleep: OrderedDict[str, _Warm] = OrderedDict()  # in the host's memory
+        self._offloaded: OrderedDict[str, _Warm] = OrderedDict()  # in the host's memory
 
     def is_warm(self, name: str) -> bool:
+        """Whether the model is loaded on the device."""
         return name in self._models
 
     def get(self, name: str) -> tuple[Model, float]:
-        """The model and the seconds its loading and warming up took: 0.0 when it was warm.
+        """The model, and the seconds that loading and warming it up took: 0.0 when it was warm.
 
         Raises:
-            ModelError: when the name is not on the list or the model cannot be loaded.
+            ModelError: when the allow-list does not have the name, or the model cannot be loaded.
         """
         if name in self._models:
             self._models.move_to_end(name)
@@ -61,10 +62,10 @@ class WarmModels:
         if name not in self._catalog:
             raise ModelError(f"this worker's list of models has no {name!r}")
         start = time.perf_counter()
-        asleep = self._asleep.pop(name, None)
-        warm = self._models[name] = asleep or self._load(name)
-        self._shrink()  # only then is there room
-        if asleep:
+        offloaded = self._offloaded.pop(name, None)
+        warm = self._models[name] = offloaded or self._load(name)
+        self._evict()  # make room before the next step allocates memory
+        if offloaded:
             warm.model.move(self._device)
         else:
             warm.model = warm_up(warm.model, warm.batches, compiled=self._compiled)
@@ -80,7 +81,7 @@ class WarmModels:
         return on_gpu if self._settings.compile is None else self._settings.compile
 
     def batches(self, name: str, params: Recipe) -> MicroBatches:
-        """How many views of a warm model share a call for this job, so that it fits into the memory that is free.
+        """How many views share a UNet call for this job, so that it fits into the free memory. The model must be warm.
 
         Raises:
             RecipeError: when not even one view at a time fits.
@@ -88,7 +89,7 @@ class WarmModels:
         warm = self._models[name]
         device, limit = warm.model.device, self._settings.job_memory_gb
         free = free_bytes(device) if limit is None else int(limit * 2**30)
-        if free is None or free > _SURELY_ENOUGH * params.width * params.height:
+        if free is None or free > _AMPLE_BYTES_PER_PIXEL * params.width * params.height:
             return warm.batches
         if warm.footprint is None:
             warm.footprint = measure(warm.model)
@@ -99,19 +100,19 @@ class WarmModels:
 
     @property
     def can_offload(self) -> bool:
-        """Whether the host's memory is another than the device's."""
+        """Whether the host has memory of its own, apart from the device's."""
         return torch.device(self._device).type != "cpu"
 
-    def _shrink(self) -> None:
+    def _evict(self) -> None:
         limit = self._settings.model_memory_gb * 2**30
         while len(self._models) > 1 and sum(warm.model.nbytes for warm in self._models.values()) > limit:
             name, warm = self._models.popitem(last=False)
             if self.can_offload:
                 warm.model.move("cpu")
-                self._asleep[name] = warm
+                self._offloaded[name] = warm
         room = free_bytes(torch.device("cpu"), _HOST_RESERVE)
-        while self._asleep and room is not None and room < _HOST_RESERVE:
-            room += self._asleep.popitem(last=False)[1].model.nbytes
+        while self._offloaded and room is not None and room < _HOST_RESERVE:
+            room += self._offloaded.popitem(last=False)[1].model.nbytes
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The transitions of a job, each one atomic Lua script over the functions of `prelude.lua`."""
+"""The transitions of a job. Each is one atomic Lua script that uses the functions of `prelude.lua`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from importlib.resources import files
 from jobs import keys
 from jobs.envelope import WINDOW
 
-# Interactive jobs handed out before a waiting batch job gets its turn.
+# How many interactive jobs are handed out before a waiting batch job gets its turn.
 SHARE = 4
-# Part of Redis's `maxmemory` up to which jobs are accepted; the rest is for the work on those.
+# The share of Redis's `maxmemory` up to which jobs are accepted; the rest is reserved for accepted jobs.
 MEMORY_FOR_SUBMITS = 0.9
 
 
 def source(name: str) -> str:
-    """Lua source of a transition, ready to register: key names, shared functions, then the script itself.
+    """The Lua source of a transition, ready to register: key names, shared functions, then the script itself.
 
-    A server that is out of memory refuses a submit before its first write. Every other transition may exceed the limit
-    by a little: what was accepted must go on, and only that frees memory again. (A script is refused as a whole or not
-    at all, with a full disk too: Redis looks before it runs one.)
+    A server that is out of memory refuses a submission before its first write. Every other transition may exceed the
+    limit slightly: accepted jobs must continue, and only their end frees memory again. Redis checks its memory and its
+    disk before it runs a script, so a script is refused completely or not at all.
     """
     names = {
         "JOB": keys.JOB,
@@ -45,7 +45,7 @@ def source(name: str) -> str:
         "RQ_INTERMEDIATE": keys.RQ_INTERMEDIATE,
         "RQ_JOB": keys.RQ_JOB,
     }
-    flags = {"submit": "", "open_batch": "", "look": " flags=no-writes"}
+    flags = {"submit": "", "open_batch": "", "snapshot": " flags=no-writes"}
     constants = ["#!lua" + flags.get(name, " flags=allow-oom")]
     constants += [f"local {constant} = '{key}'" for constant, key in names.items()]
     numbers = {

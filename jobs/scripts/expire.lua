@@ -1,7 +1,7 @@
--- ARGV: id, how long the record stays as a tombstone in seconds.
--- terminal -> expired, once its image is gone.
+-- ARGV: id, seconds for which the record stays as a tombstone.
+-- terminal -> expired, once its image is deleted. Returns 1, or 0 for an unknown id.
 local id = ARGV[1]
 redis.call('ZREM', FINISHED, id)
 if redis.call('EXISTS', JOB .. id) == 0 then return 0 end
-bury(id, tonumber(ARGV[2]))
+expire_record(id, tonumber(ARGV[2]))
 return 1

@@ -1,6 +1,6 @@
 -- ARGV: id, token, state (succeeded, failed, canceled), retention in ms, then fields and values.
--- running -> terminal, if the token still holds. A cancel that was acknowledged before wins over any other end.
--- Returns the state that the attempt left the job in, the same when it is asked again, or nil for a late attempt.
+-- running -> terminal, if the attempt still owns the job. A cancel that was acknowledged before takes precedence.
+-- Returns the state in which the attempt left the job, also when the call is repeated, or nil for a late attempt.
 local id, state = ARGV[1], ARGV[3]
 local owned, left = owns(id, ARGV[2])
 if not owned then return left end

@@ -1,35 +1,35 @@
--- Shared by every transition, before prelude.lua: what others look a job up by, and are told of it.
+-- Shared by every transition, before prelude.lua: the indices, event streams and totals that follow a job's state.
 
--- Tell whoever listens to a job. The stream is short and ends its own life once the job has ended.
+-- Add an event to a job's stream. The stream is short, and expires some time after the job has ended.
 local function publish(id, kind, ...)
   redis.call('XADD', EVENTS .. id, 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, ...)
 end
 
 local ENDED = {succeeded = true, failed = true, canceled = true}
 
--- Move a job in one list of jobs and its parts by state (`before` is false when the job is new).
-local function relist(list, id, sequence, before, state)
+-- Add a job to a list, and move it to that list's part for its state. `before` is false when the job is new.
+local function move_in_list(list, id, sequence, before, state)
   if before then redis.call('ZREM', list .. ':' .. before, id) end
   redis.call('ZADD', list, sequence, id)
   redis.call('ZADD', list .. ':' .. state, sequence, id)
 end
 
--- List a job under its owner and its batch. An expired one stays in the counts of its batch alone.
-local function index(id, before, state)
-  local held = redis.call('HMGET', JOB .. id, 'owner', 'batch', 'sequence')
-  local own = INDEX .. (held[1] or '')
-  relist(own, id, held[3], before, state)
-  if held[2] then relist(BATCH_JOBS .. held[2], id, held[3], before, state) end
+-- List a job under its owner and its batch. An expired job stays listed under its batch only, for the batch's counts.
+local function index_job(id, before, state)
+  local current = redis.call('HMGET', JOB .. id, 'owner', 'batch', 'sequence')
+  local own = INDEX .. (current[1] or '')
+  move_in_list(own, id, current[3], before, state)
+  if current[2] then move_in_list(BATCH_JOBS .. current[2], id, current[3], before, state) end
   if state == 'expired' then
     redis.call('ZREM', own, id)
     redis.call('ZREM', own .. ':expired', id)
   end
 end
 
--- The one way from state to state: indices, listeners and tallies follow in the same step.
-local function enter(id, state)
+-- Change a job's state. No other code does; indices, events and totals are updated in the same step.
+local function enter_state(id, state)
   local before = redis.call('HGET', JOB .. id, 'state')
-  index(id, before, state)
+  index_job(id, before, state)
   redis.call('HSET', JOB .. id, 'state', state)
   publish(id, 'job', 'state', state)
   if ENDED[state] then
@@ -38,13 +38,13 @@ local function enter(id, state)
   end
 end
 
--- terminal -> expired. What the user gave goes; the record stays for `seconds` as the tombstone behind a 410.
-local function bury(id, seconds)
+-- terminal -> expired. Everything from the user is deleted; the rest stays for `seconds` as a tombstone (410).
+local function expire_record(id, seconds)
   local key = JOB .. id
   redis.call('ZREM', FINISHED, id)
-  forget_webhook(id)
+  expire_webhook(id)
   redis.call('HDEL', key, 'input', 'metadata', 'result', 'error', 'timings', 'notices', 'webhook_url')
-  enter(id, 'expired')
+  enter_state(id, 'expired')
   redis.call('HSET', key, 'phase', 'expired')
   redis.call('EXPIRE', key, seconds)
   redis.call('EXPIRE', EVENTS .. id, EVENTS_TTL)

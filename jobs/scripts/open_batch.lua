@@ -1,6 +1,6 @@
--- KEYS: where the Idempotency-Key is remembered, if one came.
--- ARGV: id, owner, how long a batch without any job is kept in seconds, then the batch's fields and values.
--- Returns {'opened', id} or {'replayed', id of the first}.
+-- KEYS: the key of the Idempotency-Key, if the request has one.
+-- ARGV: id, owner, seconds for which a batch without jobs is kept, then the batch's fields and values.
+-- Returns {'opened', id}, or {'replayed', id of the first batch with this Idempotency-Key}.
 local id, owner = ARGV[1], ARGV[2]
 local first = KEYS[1] and redis.call('GET', KEYS[1])
 if first then return {'replayed', first} end

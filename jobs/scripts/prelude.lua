@@ -1,16 +1,17 @@
--- Shared by every transition. Key names, WINDOW and SHARE are set above by jobs/scripts/__init__.py.
+-- Shared by every transition. jobs/scripts/__init__.py defines the constants in capitals.
 
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The waiting jobs of a priority. A record without one is from before there were priorities.
-local function waiting(priority)
+-- The key of the waiting jobs of a priority. Records from before there were priorities have none.
+local function waiting_key(priority)
   return priority == 'batch' and WAITING_BATCH or WAITING
 end
 
-local function push(id, envelope)
+-- Hand a job to RQ.
+local function dispatch(id, envelope)
   local key = RQ_JOB .. id
   redis.call('DEL', key)
   redis.call('HSET', key, unpack(cjson.decode(envelope)))
@@ -20,8 +21,9 @@ local function push(id, envelope)
   redis.call('ZADD', DISPATCHED, now(), id)
 end
 
--- The next waiting job in turn, or nil: after SHARE interactive ones a batch one, where both wait.
-local function take()
+-- Remove and return the next waiting job, or nil. While jobs of both priorities wait, SHARE interactive ones go before
+-- each batch job.
+local function pop_next()
   local streak = tonumber(redis.call('HGET', FAIRNESS, 'streak') or 0)
   local interactive_waits = redis.call('EXISTS', WAITING) == 1
   local batch_waits = redis.call('EXISTS', WAITING_BATCH) == 1
@@ -32,7 +34,7 @@ local function take()
   elseif batch_waits then
     redis.call('HSET', FAIRNESS, 'streak', streak + 1)
   end
-  local first = redis.call('ZPOPMIN', waiting(priority))
+  local first = redis.call('ZPOPMIN', waiting_key(priority))
   if #first == 0 then return nil end
   local round = math.floor(tonumber(first[2]))
   if round > tonumber(redis.call('HGET', FAIRNESS, priority) or 0) then
@@ -42,16 +44,16 @@ local function take()
 end
 
 -- Hand waiting jobs to RQ until its list holds WINDOW of them.
-local function feed(envelope)
+local function refill(envelope)
   local room = WINDOW - redis.call('LLEN', RQ_LIST)
   for _ = 1, room do
-    local id = take()
+    local id = pop_next()
     if not id then break end
-    push(id, envelope)
+    dispatch(id, envelope)
   end
 end
 
--- Take a job off whatever part of the queue it is on.
+-- Remove a job from whichever part of the queue it is in.
 local function unqueue(id)
   redis.call('ZREM', WAITING, id)
   redis.call('ZREM', WAITING_BATCH, id)
@@ -61,39 +63,40 @@ local function unqueue(id)
   redis.call('DEL', RQ_JOB .. id)
 end
 
--- Enter a terminal state. `fields` is a flat list of what else to record.
+-- Enter a terminal state. `fields` is a flat list of further fields and values of the record.
 local function finish(id, state, retention, fields)
   local at = now()
   redis.call('ZREM', RUNNING, id)
   redis.call('HDEL', JOB .. id, 'cancel', 'worker')
-  enter(id, state)
+  enter_state(id, state)
   redis.call('HSET', JOB .. id, 'finished_at', at, 'expires_at', at + retention, unpack(fields))
   redis.call('ZADD', FINISHED, at + retention, id)
-  announce(id, at)
+  schedule_webhook(id, at)
 end
 
--- Back into the queue, at the place it had.
+-- Put a running job back into the queue, at the position it had.
 local function requeue(id)
   local key = JOB .. id
   local kept = redis.call('HMGET', key, 'priority', 'place', 'sequence')
   redis.call('ZREM', RUNNING, id)
   redis.call('HDEL', key, 'worker')
-  enter(id, 'queued')
+  enter_state(id, 'queued')
   redis.call('HSET', key, 'step', 0, 'phase', 'queued')
-  redis.call('ZADD', waiting(kept[1]), kept[2] or kept[3], id)
+  redis.call('ZADD', waiting_key(kept[1]), kept[2] or kept[3], id)
 end
 
--- Whether the attempt that holds `token` still owns the job; second, the job's state if no later attempt has begun.
+-- Whether the attempt with this token still owns the job. Second, the job's state, unless a later attempt has started.
 local function owns(id, token)
-  local held = redis.call('HMGET', JOB .. id, 'state', 'token')
-  if held[2] ~= token then return false, nil end
-  return held[1] == 'running', held[1]
+  local current = redis.call('HMGET', JOB .. id, 'state', 'token')
+  if current[2] ~= token then return false, nil end
+  return current[1] == 'running', current[1]
 end
 
--- The record and, while it has not ended, where it stands in the queue.
--- Returns {fields and values, now, rank among those handed to RQ, how many, rank among interactive ones, how many, rank
--- among batch ones, how many, interactive jobs since the last batch job, pace in ms, living workers}, or nil.
-local function look(id)
+-- A job's record and, until it has ended, its position in the queue.
+-- Returns nil for an unknown job, else {fields and values, now, rank among the dispatched jobs, their number, rank
+-- among the waiting interactive jobs, their number, rank among the waiting batch jobs, their number, interactive jobs
+-- since the last batch job, average ms per job, living workers}. For an ended job, only the first of these.
+local function snapshot(id)
   local fields = redis.call('HGETALL', JOB .. id)
   if #fields == 0 then return nil end
   local state = redis.call('HGET', JOB .. id, 'state')

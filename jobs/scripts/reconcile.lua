@@ -1,6 +1,7 @@
--- ARGV: envelope, retention in ms, most attempts, grace of a hand-over in ms, error of a job whose attempts are used up.
--- Puts back what runs under an expired lease and what RQ lost between its list and a claim. Safe at any number at once.
--- Returns {rescued leases, repeated hand-overs}.
+-- ARGV: envelope, retention in ms, maximum attempts, ms after which an unclaimed dispatch counts as lost, error of a
+-- job whose attempts are used up.
+-- Puts back running jobs with an expired lease, and dispatches again jobs that RQ lost before their claim.
+-- Any number of workers may call it at once. Returns {expired leases, repeated dispatches}.
 local at, retention = now(), tonumber(ARGV[2])
 local expired = redis.call('ZRANGEBYSCORE', RUNNING, '-inf', at, 'LIMIT', 0, 100)
 for _, id in ipairs(expired) do
@@ -21,8 +22,8 @@ for _, id in ipairs(redis.call('LRANGE', RQ_LIST, 0, -1)) do listed[id] = true e
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DISPATCHED, '-inf', at - tonumber(ARGV[4]), 'LIMIT', 0, 100)) do
   if not listed[id] then
     lost = lost + 1
-    push(id, ARGV[1])
+    dispatch(id, ARGV[1])
   end
 end
-feed(ARGV[1])
+refill(ARGV[1])
 return {#expired, lost}

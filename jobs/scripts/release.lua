@@ -1,6 +1,6 @@
--- ARGV: envelope, id, token, retention in ms, most attempts, '1' to give the attempt back, error of the last attempt.
--- running -> queued after a fault or a drain; -> failed when the attempts are used up; -> canceled when that was asked.
--- Returns the state that the attempt left the job in, the same when it is asked again, or nil for a late attempt.
+-- ARGV: envelope, id, token, retention in ms, maximum attempts, '1' to give the attempt back, error of this attempt.
+-- running -> queued after a fault or a shutdown; -> failed when the attempts are used up; -> canceled when requested.
+-- Returns the state in which the attempt left the job, also when the call is repeated, or nil for a late attempt.
 local id, key, retention = ARGV[2], JOB .. ARGV[2], tonumber(ARGV[4])
 local owned, left = owns(id, ARGV[3])
 if not owned then return left end
@@ -14,5 +14,5 @@ if tonumber(redis.call('HGET', key, 'attempt')) >= tonumber(ARGV[5]) then
   return 'failed'
 end
 requeue(id)
-feed(ARGV[1])
+refill(ARGV[1])
 return 'queued'

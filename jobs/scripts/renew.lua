@@ -1,5 +1,5 @@
 -- ARGV: id, token, lease in ms.
--- Returns 'lost' when another attempt owns the job or it has ended, 'cancel' when its user wants it ended, else 'ok'.
+-- Returns 'lost' when another attempt owns the job or it has ended, 'cancel' when a cancel was requested, else 'ok'.
 local id = ARGV[1]
 if not owns(id, ARGV[2]) then return 'lost' end
 redis.call('ZADD', RUNNING, now() + tonumber(ARGV[3]), id)

@@ -1,8 +1,9 @@
--- KEYS: where the Idempotency-Key is remembered, if one came.
--- ARGV: envelope, id, most queued jobs, most of one owner, priority (interactive or batch), owner, batch or '', then the
--- record's fields and values.
--- Returns {'queued', queued jobs, what look() tells of it} or {'full', queued jobs} or {'own-full', the owner's} or {'exists', 0} or
--- {'replayed', id of the first} or {'canceled', 0} when the batch is.
+-- KEYS: the key of the Idempotency-Key, if the request has one.
+-- ARGV: envelope, id, maximum queued jobs, maximum of one owner, priority (interactive or batch), owner, batch or '',
+-- then the record's fields and values.
+-- Returns {'queued', queued jobs, snapshot()} (without the snapshot for a job of a batch), {'full', queued jobs},
+-- {'own-full', the owner's queued jobs}, {'exists', 0}, {'replayed', id of the first job with this Idempotency-Key}, or
+-- {'canceled', 0} when the batch is canceled.
 local id, limit, own_limit, priority, owner, batch =
   ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
 if redis.call('EXISTS', JOB .. id) == 1 then return {'exists', 0} end
@@ -13,18 +14,18 @@ if queued >= limit then return {'full', queued} end
 local own = redis.call('ZCARD', INDEX .. owner .. ':queued')
 if own >= own_limit then return {'own-full', own} end
 if batch ~= '' and redis.call('HEXISTS', BATCH .. batch, 'canceled_at') == 1 then return {'canceled', 0} end
--- The last part of the memory is for what was accepted before: RQ's own commands have no leave to exceed the limit.
+-- The rest of the memory is reserved for accepted jobs: RQ's own commands fail once the limit is reached.
 local memory = redis.call('INFO', 'memory')
 local most, used = tonumber(memory:match('maxmemory:(%d+)')), tonumber(memory:match('used_memory:(%d+)'))
 if most and most > 0 and used > most * MEMORY_FOR_SUBMITS then
   return redis.error_reply('OOM no memory is left for another job')
 end
 local sequence = redis.call('INCR', SEQUENCE)
--- An owner has one job in a round, and one who comes anew begins with the next round: see jobs/board.py.
-local line = priority .. ':' .. owner
+-- An owner has one job per round, and an owner without waiting jobs starts with the next round: see jobs/board.py.
+local turn = priority .. ':' .. owner
 local round = math.max(tonumber(redis.call('HGET', FAIRNESS, priority) or 0),
-  tonumber(redis.call('HGET', FAIRNESS, line) or 0)) + 1
-redis.call('HSET', FAIRNESS, line, round)
+  tonumber(redis.call('HGET', FAIRNESS, turn) or 0)) + 1
+redis.call('HSET', FAIRNESS, turn, round)
 local place = string.format('%.7f', round + (sequence % 1000000) / 1000000)
 redis.call('HSET', JOB .. id, 'state', 'queued', 'sequence', sequence, 'created_at', now(), 'phase', 'queued',
   'priority', priority, 'owner', owner, 'place', place, 'attempt', 0, 'token', 0, 'step', 0, unpack(ARGV, 8))
@@ -32,9 +33,9 @@ if batch ~= '' then
   redis.call('HSET', JOB .. id, 'batch', batch)
   redis.call('PERSIST', BATCH .. batch)
 end
-index(id, false, 'queued')
+index_job(id, false, 'queued')
 if KEYS[1] then redis.call('SET', KEYS[1], id, 'EX', IDEMPOTENCY_TTL) end
-redis.call('ZADD', waiting(priority), place, id)
-feed(ARGV[1])
--- Nobody looks at each job of a batch at once.
-return {'queued', queued + 1, batch == '' and look(id) or nil}
+redis.call('ZADD', waiting_key(priority), place, id)
+refill(ARGV[1])
+-- The caller does not need a snapshot of every job of a batch.
+return {'queued', queued + 1, batch == '' and snapshot(id) or nil}

@@ -1,6 +1,7 @@
--- ARGV: lease in ms, most calls, most at once of a target, of an owner, then targets and how many calls of each are under
--- way here. Takes calls that are due, the longest due first. What is not settled before its lease ends is due again.
--- Returns {id, turn, attempt, target, fields and values} of each.
+-- ARGV: lease in ms, maximum calls, maximum in progress of one target, of one owner, then targets and how many calls of
+-- each the caller has in progress.
+-- Takes calls that are due, the longest overdue first. A call that is not settled before its lease ends is due again.
+-- Returns {id, turn, attempt, target, fields and values} for each.
 local at, most, of_target, of_owner = now(), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local under_way, taken = {}, {}
 
@@ -11,12 +12,12 @@ local function count(name, more) under_way[name] = (under_way[name] or 0) + more
 local function take_call(id, target)
   local key = JOB .. id
   local own, gone = webhook_of(id)
-  if own ~= target then -- the record is lost
+  if own ~= target then -- the record no longer exists
     redis.call('HINCRBY', WEBHOOK_TALLY, 'pending', -redis.call('ZREM', OUTBOX .. target, id))
   elseif redis.call('EXISTS', gone) == 1 and redis.call('HEXISTS', key, 'webhook_insisted') == 0 then
-    unpost(id, target, 'disabled')
+    remove_call(id, target, 'disabled')
   else
-    post(id, target, at + ARGV[1])
+    schedule_call(id, target, at + ARGV[1])
     redis.call('HSET', key, 'webhook_state', 'sending', 'webhook_at', at)
     local turn = redis.call('HINCRBY', key, 'webhook_turn', 1)
     local attempt = redis.call('HINCRBY', key, 'webhook_attempts', 1)
@@ -33,7 +34,7 @@ for _, target in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX_TARGETS, '-inf', at, 
   if most <= #taken then break end
   local left = of_owner - (under_way[owner_of(target)] or 0)
   if left <= 0 then
-    -- An owner with thousands of targets must not hide those of the others: looked at again in a second.
+    -- Look at this target again in a second: an owner with thousands of targets must not hide those of others.
     redis.call('ZADD', OUTBOX_TARGETS, at + 1000, target)
   else
     local room = math.min(of_target - (under_way[target] or 0), left, most - #taken)
@@ -41,7 +42,7 @@ for _, target in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX_TARGETS, '-inf', at, 
       for _, id in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX .. target, '-inf', at, 'LIMIT', 0, room)) do
         take_call(id, target)
       end
-      aim(target)
+      update_target(target)
     end
   end
 end

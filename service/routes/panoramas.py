@@ -89,8 +89,8 @@ async def submit_panorama(
         idempotency=idempotency,
         webhook_url=webhook_url,
     )
-    logs.now_about(view.record.id)
-    tracing.note(panoramas__job_id=view.record.id)
+    logs.set_job(view.record.id)
+    tracing.annotate(panoramas__job_id=view.record.id)
     if not view.replayed:
         log.info("job %s: accepted", view.record.id)
     headers = {"Location": f"/jobs/{view.record.id}"}

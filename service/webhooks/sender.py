@@ -95,7 +95,7 @@ class Sender:
     async def _call(self, call: DueCall) -> None:
         job = call.job
         try:
-            with logs.about(job.id), tracing.span("webhook", kind="client", parent=job.traceparent):
+            with logs.job_context(job.id), tracing.span("webhook", kind="client", parent=job.traceparent):
                 began = time.monotonic()
                 answer = await self._post(job)
                 await self._settle(call, answer, time.monotonic() - began)

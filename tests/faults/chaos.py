@@ -1,6 +1,6 @@
-"""`python -m tests.faults.chaos`: jobs on real workers amid random signals, and a judgement of what became of each.
+"""`python -m tests.faults.chaos`: jobs on real workers that get random signals, and a check of how each job ended.
 
-A supervisor's part is played here as `panoramas up` and Docker play it: what ended is started again, and nothing else.
+Like `panoramas up` and Docker, it restarts workers that have ended, and does nothing else for them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RUNNING = ("queued", "running")
 
 @dataclass
 class Chaos:
-    """One run: submits, kills, restarts, and waits until every accepted job has ended."""
+    """One run: submits jobs, kills and restarts processes, and waits until every accepted job has ended."""
 
     stack: Stack
     workers: int
@@ -48,7 +48,7 @@ class Chaos:
     over: threading.Event = field(default_factory=threading.Event)
 
     def submit(self, jobs: int) -> None:
-        """Post until `jobs` are accepted, as a client does that tries again when told so."""
+        """Post until `jobs` are accepted, retrying as the answers ask for."""
         with httpx.Client(base_url=self.stack.url, timeout=30) as http:
             while len(self.accepted) < jobs:
                 try:
@@ -64,7 +64,7 @@ class Chaos:
                     time.sleep(0.5)
 
     def supervise(self) -> None:
-        """Start a worker anew for each that ended."""
+        """Start a new worker for each one that has ended."""
         while not self.over.wait(0.5):
             for process in self._workers():
                 if process.poll() is not None:
@@ -73,8 +73,8 @@ class Chaos:
             for _ in range(self.workers - len(self._workers())):
                 self.stack.start_worker(self.module)
 
-    def strike(self) -> None:
-        """One random fault, of a worker in the middle of a job where there is one."""
+    def cause_fault(self) -> None:
+        """Cause one random fault, of a worker that runs a job if there is one."""
         alive = [process for process in self._workers() if process.poll() is None]
         if not alive:
             return
@@ -100,7 +100,7 @@ class Chaos:
             return
         self.faults[kind] += 1
         if sent == signal.SIGSTOP:
-            threading.Timer(self.random.choice(self.pauses), _go_on, [victim]).start()
+            threading.Timer(self.random.choice(self.pauses), _resume, [victim]).start()
 
     def kill_redis(self) -> None:
         self.stack.redis.kill()
@@ -115,7 +115,7 @@ class Chaos:
             return Counter(str(state) for state in pipe.execute())
 
     def _busy(self) -> set[int]:
-        """Process ids of the workers that run a job, waiting a little for one."""
+        """Process ids of the workers that run a job, waiting shortly for one."""
         try:
             with self.stack.redis.client() as redis:
                 for _ in range(50):
@@ -131,7 +131,7 @@ class Chaos:
         return [process for process in self.stack.processes if "worker" in process.args]  # type: ignore[operator]
 
 
-def _go_on(process: psutil.Process) -> None:
+def _resume(process: psutil.Process) -> None:
     if process.is_running():
         process.send_signal(signal.SIGCONT)
 
@@ -139,9 +139,9 @@ def _go_on(process: psutil.Process) -> None:
 def run(
     *, jobs: int, workers: int, seconds: float, redis_kills: int, seed: int, folder: Path, fake_model: bool = False
 ) -> dict[str, object]:
-    """Returns the table's rows; raises nothing for a broken promise, which the rows show.
+    """Returns the rows of the table, for `kept` to check. It does not raise when a job was lost.
 
-    `fake_model` workers have model processes without a model, which start at once, and short leases.
+    With `fake_model`, model processes have no model and start at once, and leases are short.
     """
     models = model_on_paper(folder) if fake_model else _tiny(folder)
     module, lease = ("testkit.faulty_worker", 2.0) if fake_model else ("panoramas", 10.0)
@@ -154,25 +154,27 @@ def run(
         supervising = threading.Thread(target=chaos.supervise, daemon=True)
         submitting.start()
         supervising.start()
-        begun = time.monotonic()
+        start = time.monotonic()
         kills_at = [seconds * (n + 1) / (redis_kills + 1) for n in range(redis_kills)]
-        while time.monotonic() - begun < seconds:
+        while time.monotonic() - start < seconds:
             time.sleep(chaos.random.uniform(0.05, 0.35) * lease)
-            chaos.strike()
-            if kills_at and time.monotonic() - begun > kills_at[0]:
+            chaos.cause_fault()
+            if kills_at and time.monotonic() - start > kills_at[0]:
                 kills_at.pop(0)
                 chaos.kill_redis()
         submitting.join()
-        amid = chaos.states()
-        while any(chaos.states()[state] for state in _RUNNING) and time.monotonic() - begun < seconds + 600:
+        while_faults = chaos.states()
+        while any(chaos.states()[state] for state in _RUNNING) and time.monotonic() - start < seconds + 600:
             time.sleep(1)
-        took = time.monotonic() - begun
-        rows = judge(chaos, redis)
+        took = time.monotonic() - start
+        rows = check(chaos, redis)
         chaos.over.set()
         supervising.join()
     return {
         "jobs accepted": jobs,
-        "of them ended while faults went on": sum(count for state, count in amid.items() if state not in _RUNNING),
+        "of them ended while faults went on": sum(
+            count for state, count in while_faults.items() if state not in _RUNNING
+        ),
         "workers": workers,
         "seconds of faults; until all had ended": f"{seconds:.0f}; {took:.0f}",
         **{f"faults: {kind}": count for kind, count in sorted(chaos.faults.items())},
@@ -186,8 +188,8 @@ def _tiny(folder: Path) -> str:
     return f"tiny={build_tiny_model(folder / 'model', window=16)}"
 
 
-def judge(chaos: Chaos, redis: RedisServer) -> dict[str, object]:
-    """What became of every accepted job: by the API, by the bytes of the images, by the server's append-only file."""
+def check(chaos: Chaos, redis: RedisServer) -> dict[str, object]:
+    """How every accepted job ended, by the API, by the bytes of the images, and by the server's append-only file."""
     ends: Counter[str] = Counter()
     again = matching = 0
     with httpx.Client(base_url=chaos.stack.url, timeout=30) as http:
@@ -218,14 +220,14 @@ def judge(chaos: Chaos, redis: RedisServer) -> dict[str, object]:
 
 
 def kept(rows: dict[str, object]) -> bool:
-    """Whether the promise was kept."""
+    """Whether every accepted job ended exactly once, with an intact picture if it succeeded."""
     matching, succeeded = str(rows["images that match their sha256"]).split(" of ")
     zeros = ("lost", "with two commits", "with a state that went backwards")
     return rows["terminal"] == rows["jobs accepted"] and matching == succeeded and not any(rows[name] for name in zeros)
 
 
 def table(rows: dict[str, object], seed: int) -> str:
-    """The rows as Markdown, with the date and the machine."""
+    """The rows as a Markdown table, with the date and the machine."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     head = f"{datetime.now(UTC):%Y-%m-%d}, {machine}, seed {seed}"
     return "\n".join([f"| {head} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

@@ -1,4 +1,4 @@
-"""A small chaos run in every test run; the long one is `make chaos`."""
+"""A short chaos run for every test run; `make chaos` has the long one."""
 
 from __future__ import annotations
 

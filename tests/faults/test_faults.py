@@ -1,37 +1,29 @@
-"""Faults of Redis, of the disk, of the API and of the moment: refused or kept, never accepted and lost."""
+"""Faults of Redis, of disks and of the API: a job is refused, or it is accepted and kept."""
 
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from jobs import keys
-from jobs.claims import JobClaims, Terms
-from jobs.envelope import envelope
+from jobs.claims import JobClaims, JobLimits
 from jobs.record import State
-from jobs.scripts import source
-from testkit.jobs import RESULT, Jobs
 from testkit.processes import RedisServer, eventually
 from testkit.workerless import PANORAMA, WorkerlessApi, running_workerless_api
-from worker.pulse import Pulse
 from worker.sweeper import Sweeper
 
 
 @pytest.fixture(scope="module")
-def own_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerlessApi]:
-    """An API whose Redis the tests break."""
+def own_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerlessApi]:
+    """An API with its own Redis, which the tests break."""
     redis = RedisServer(tmp_path_factory.mktemp("broken") / "redis", appendfsync="everysec")
     with running_workerless_api(tmp_path_factory.mktemp("workerless"), redis=redis) as workerless:
         yield workerless
@@ -51,45 +43,45 @@ def assert_refused(response: httpx.Response, status: int) -> None:
     assert int(response.headers["retry-after"]) >= 1
 
 
-def test_a_redis_without_memory_refuses_submits_and_goes_on_with_the_rest(own_desk: WorkerlessApi) -> None:
-    queued = own_desk.submit()["id"]
-    record = own_desk.claim(queued)
-    before = jobs_made(own_desk)
-    own_desk.redis.config_set("maxmemory", 1)
+def test_a_redis_without_memory_refuses_submits_and_goes_on_with_the_rest(own_api: WorkerlessApi) -> None:
+    queued = own_api.submit()["id"]
+    record = own_api.claim(queued)
+    before = jobs_made(own_api)
+    own_api.redis.config_set("maxmemory", 1)
     try:
-        assert_refused(submit(own_desk), 507)
-        assert_refused(submit(own_desk, uuid.uuid4().hex), 507)
-        assert jobs_made(own_desk) == before
-        assert own_desk.get(queued)["state"] == "running"
-        assert own_desk.succeed(record)["state"] == "succeeded"
+        assert_refused(submit(own_api), 507)
+        assert_refused(submit(own_api, uuid.uuid4().hex), 507)
+        assert jobs_made(own_api) == before
+        assert own_api.get(queued)["state"] == "running"
+        assert own_api.succeed(record)["state"] == "succeeded"
     finally:
-        own_desk.redis.config_set("maxmemory", 0)
-    assert submit(own_desk).status_code == 202
+        own_api.redis.config_set("maxmemory", 0)
+    assert submit(own_api).status_code == 202
 
 
 @pytest.mark.parametrize("fault", [RedisServer.disk_full, RedisServer.read_only, RedisServer.loading])
 def test_a_redis_that_takes_no_writes_refuses_submits_until_it_does(
-    own_desk: WorkerlessApi, fault: Callable[[RedisServer], AbstractContextManager[None]]
+    own_api: WorkerlessApi, fault: Callable[[RedisServer], AbstractContextManager[None]]
 ) -> None:
-    queued = own_desk.submit()["id"]
+    queued = own_api.submit()["id"]
     accepted = {queued}
 
     def refused() -> bool:
-        answer = submit(own_desk, uuid.uuid4().hex)
-        if answer.status_code == 202:  # a full disk is noticed by the first write to it
+        answer = submit(own_api, uuid.uuid4().hex)
+        if answer.status_code == 202:  # the server notices a full disk at its first write
             accepted.add(answer.json()["id"])
             return False
         assert_refused(answer, 503)
         return True
 
-    with fault(own_desk.stack.redis):
+    with fault(own_api.stack.redis):
         eventually(refused, 20)
-        assert_refused(own_desk.http.post(f"/jobs/{queued}/cancel"), 503)
-    eventually(lambda: submit(own_desk).status_code == 202, 20, "no restart is needed")
-    own_desk.stack.redis.kill()
-    own_desk.stack.redis.start()
-    eventually(lambda: own_desk.http.get("/readyz").is_success, 20)
-    assert {own_desk.get(job_id)["state"] for job_id in accepted} == {"queued"}
+        assert_refused(own_api.http.post(f"/jobs/{queued}/cancel"), 503)
+    eventually(lambda: submit(own_api).status_code == 202, 20, "no restart is needed")
+    own_api.stack.redis.kill()
+    own_api.stack.redis.start()
+    eventually(lambda: own_api.http.get("/readyz").is_success, 20)
+    assert {own_api.get(job_id)["state"] for job_id in accepted} == {"queued"}
 
 
 def test_a_full_disk_under_the_images_refuses_submits_and_serves_the_rest(tmp_path: Path) -> None:
@@ -99,10 +91,10 @@ def test_a_full_disk_under_the_images_refuses_submits_and_serves_the_rest(tmp_pa
         assert workerless.http.get("/jobs").status_code == 200
 
 
-def test_an_api_killed_behind_the_enqueue_and_asked_again_has_made_one_job(own_desk: WorkerlessApi) -> None:
-    stack = own_desk.stack
+def test_an_api_killed_behind_the_enqueue_and_asked_again_has_made_one_job(own_api: WorkerlessApi) -> None:
+    stack = own_api.stack
     for delay in (0.0, 0.002, 0.01):
-        before, key = jobs_made(own_desk), uuid.uuid4().hex
+        before, key = jobs_made(own_api), uuid.uuid4().hex
         url = stack.url
         sending = threading.Thread(target=_post_and_be_cut_off, args=[url, key])
         sending.start()
@@ -111,10 +103,10 @@ def test_an_api_killed_behind_the_enqueue_and_asked_again_has_made_one_job(own_d
         stack.processes.pop().wait()
         sending.join()
         stack.start_api()
-        own_desk.http.base_url = stack.url  # type: ignore[assignment]
-        assert submit(own_desk, key).status_code == 202
-        assert submit(own_desk, key).headers["idempotency-replayed"] == "true"
-        assert jobs_made(own_desk) == before + 1
+        own_api.http.base_url = stack.url  # type: ignore[assignment]
+        assert submit(own_api, key).status_code == 202
+        assert submit(own_api, key).headers["idempotency-replayed"] == "true"
+        assert jobs_made(own_api) == before + 1
 
 
 def _post_and_be_cut_off(url: str, key: str) -> None:
@@ -122,123 +114,42 @@ def _post_and_be_cut_off(url: str, key: str) -> None:
         httpx.post(f"{url}/panoramas", json=PANORAMA, headers={"idempotency-key": key}, timeout=10)
 
 
-def test_many_reapers_at_once_put_a_job_back_once(jobs: Jobs) -> None:
-    worker = jobs.worker("dead")
-    ids = [jobs.submit() for _ in range(60)]
-    for job_id in ids:
-        assert worker.claim(job_id)
-        jobs.expire_lease(job_id)
-    with ThreadPoolExecutor(8) as pool:
-        claims = [JobClaims(jobs.server.client(), str(n), Terms(dispatch_grace_seconds=0)) for n in range(8)]
-        rescued = list(pool.map(lambda claim: claim.reconcile()[0], claims * 4))
-    assert sum(rescued) == len(ids)
-    taken = []
-    while job_id := jobs.take():
-        taken.append(job_id)
-    assert taken == ids, "each once, in the order they had"
-
-
-@pytest.mark.chaos
-def test_an_attempt_that_never_ends_loses_its_lease_though_its_worker_lives(jobs: Jobs) -> None:
-    """A worker whose main thread hangs, in a write to a store that does not answer for instance."""
-    job_id = jobs.submit()
-    pulses = [Pulse(jobs.worker(name, lease_seconds=1), longest=0.5) for name in ("hanging", "healthy")]
-    record = jobs.worker("hanging").claim(job_id)
-    assert record
-    pulses[0].watch(record)
-    try:
-        for pulse in pulses:
-            pulse.start()
-        eventually(lambda: jobs.get(job_id).record.state == State.QUEUED, 20)
-    finally:
-        for pulse in pulses:
-            pulse.stop()
-
-
-def _race(*calls: Callable[[], Any]) -> None:
-    """Two calls at once, either of which may come first."""
-    barrier = threading.Barrier(2)
-
-    def run(call: Callable[[], Any]) -> None:
-        barrier.wait()
-        time.sleep(random.uniform(0, 0.0005))
-        call()
-
-    threads = [threading.Thread(target=run, args=[call]) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _succeed(worker: JobClaims, job_id: str) -> State | None:
-    return worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
-
-
-@pytest.mark.parametrize("moment", ["pop", "last step", "commit"])
-def test_a_cancel_that_races_the_worker_has_one_outcome_which_stays(jobs: Jobs, moment: str) -> None:
-    outcomes = set()
-    worker = JobClaims(jobs.server.client(), "a", Terms())
-    script = jobs.redis.register_script(source("cancel"))  # without the board's event loop, which takes longer than it
-    for _ in range(60):
-        job_id = jobs.submit()
-        cancel = partial(script, args=[envelope(), job_id, 1000])
-        if moment == "pop":
-            _race(cancel, lambda: worker.claim(jobs.pop() or "none"))
-        else:
-            worker.claim(job_id)
-            step = partial(worker.progress, job_id, 1, step=5)
-            _race(cancel, step if moment == "last step" else partial(_succeed, worker, job_id))
-        told = _succeed(worker, job_id)
-        record = jobs.get(job_id).record
-        assert record.state in (State.CANCELED, State.SUCCEEDED)
-        assert (record.result is not None) == (record.state == State.SUCCEEDED)
-        assert told in (record.state, None)
-        jobs.cancel(job_id)
-        worker.reconcile()
-        assert jobs.get(job_id).record == record
-        assert jobs.redis.zscore(keys.RUNNING, job_id) is None
-        outcomes.add(record.state)
-    if moment == "commit":
-        assert outcomes == {State.CANCELED, State.SUCCEEDED}, "both came first at times"
-
-
-def test_past_its_retention_a_job_is_gone_with_its_image_and_what_crashes_left(own_desk: WorkerlessApi) -> None:
-    claims = JobClaims(own_desk.redis, "a test", Terms(lease_seconds=600, retention_seconds=0))
-    kept, gone = own_desk.done(), own_desk.submit()["id"]
-    record = own_desk.claim(gone)
-    stored = own_desk.store.put(gone, record.token, b"png")
+def test_past_its_retention_a_job_is_gone_with_its_image_and_what_crashes_left(own_api: WorkerlessApi) -> None:
+    claims = JobClaims(own_api.redis, "a test", JobLimits(lease_seconds=600, retention_seconds=0))
+    kept, gone = own_api.done(), own_api.submit()["id"]
+    record = own_api.claim(gone)
+    stored = own_api.store.put(gone, record.token, b"png")
     result = {"key": stored.key, "sha256": stored.sha256, "bytes": 3, "width": 8, "height": 8}
     claims.finish(gone, record.token, State.SUCCEEDED, result=result)
-    images = own_desk.stack.folder / "data" / "images"
-    late = own_desk.store.put(kept["id"], 9, b"of an attempt that came too late")
+    images = own_api.stack.folder / "data" / "images"
+    late = own_api.store.put(kept["id"], 9, b"of an attempt that came too late")
     half = images / kept["id"] / "1.png#7"
     half.write_bytes(b"half")
-    own_desk.redis.delete(keys.SWEEP)
+    own_api.redis.delete(keys.SWEEP)
     time.sleep(0.01)
-    Sweeper(claims, own_desk.store, orphan_age=0).sweep()
-    assert own_desk.get(gone)["state"] == "expired"
-    assert own_desk.http.get(f"/jobs/{gone}/image").status_code == 410
+    Sweeper(claims, own_api.store, orphan_age=0).sweep()
+    assert own_api.get(gone)["state"] == "expired"
+    assert own_api.http.get(f"/jobs/{gone}/image").status_code == 410
     assert not (images / gone).exists()
     assert not half.exists()
     assert not (images / late.key).exists()
-    assert own_desk.http.get(kept["result"]["url"]).status_code == 200
+    assert own_api.http.get(kept["result"]["url"]).status_code == 200
 
 
-def test_an_image_damaged_on_the_disk_is_never_served(own_desk: WorkerlessApi) -> None:
-    job = own_desk.done()
-    (path,) = (own_desk.stack.folder / "data" / "images" / job["id"]).iterdir()
+def test_an_image_damaged_on_the_disk_is_never_served(own_api: WorkerlessApi) -> None:
+    job = own_api.done()
+    (path,) = (own_api.stack.folder / "data" / "images" / job["id"]).iterdir()
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    answer = own_desk.http.get(job["result"]["url"])
+    answer = own_api.http.get(job["result"]["url"])
     assert (answer.status_code, json.loads(answer.text)["type"]) == (500, "urn:panoramas:problem:image-damaged")
 
 
-def test_batch_work_waits_behind_interactive_work(own_desk: WorkerlessApi) -> None:
-    own_desk.redis.flushall()
-    batch = [own_desk.submit(priority="batch") for _ in range(4)]
-    interactive = own_desk.submit()
+def test_batch_work_waits_behind_interactive_work(own_api: WorkerlessApi) -> None:
+    own_api.redis.flushall()
+    batch = [own_api.submit(priority="batch") for _ in range(4)]
+    interactive = own_api.submit()
     assert (batch[0]["priority"], interactive["priority"]) == ("batch", "interactive")
-    places = [own_desk.get(job["id"])["queue_position"] for job in (*batch, interactive)]
+    places = [own_api.get(job["id"])["queue_position"] for job in (*batch, interactive)]
     assert places == [0, 1, 3, 4, 2]
-    refused = own_desk.http.post("/panoramas", json={**PANORAMA, "priority": "urgent"})
+    refused = own_api.http.post("/panoramas", json={**PANORAMA, "priority": "urgent"})
     assert refused.json()["errors"][0]["pointer"] == "#/priority"

@@ -1,4 +1,4 @@
-"""Generated histories of real processes and real signals; `test_histories.py` does the like far faster without them."""
+"""Generated histories of real processes and signals; `test_histories.py` has simulated ones, which run much faster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP, signal
 
 
 class Processes(RuleBasedStateMachine):
-    """An API, a server and workers of a history's own. The workers are real, their model processes have no model."""
+    """One API, server and set of workers per history. The workers are real; their model processes have no model."""
 
     jobs: Bundle[str] = Bundle("jobs")
 
@@ -71,7 +71,7 @@ class Processes(RuleBasedStateMachine):
 
     @precondition(lambda self: self.living())
     @rule(number=st.integers(0, 2), sent=st.sampled_from(SIGNALS), at_model=st.booleans())
-    def strike(self, number: int, sent: signal.Signals, at_model: bool) -> None:
+    def send_signal(self, number: int, sent: signal.Signals, at_model: bool) -> None:
         worker = self.living()[number % len(self.living())]
         victim = model_process_of(worker) if at_model else worker
         if victim:

@@ -1,7 +1,7 @@
-"""Generated histories: whatever users, workers, time and Redis do in whatever order, the invariants hold.
+"""Generated histories: the invariants hold, whatever users, workers and Redis do in whatever order.
 
-Hypothesis invents the histories, and makes one that breaks an invariant as short as it can. Both sides of the jobs are
-played here on a real server, thousands of steps in seconds; `test_process_histories.py` does it with real workers.
+Hypothesis generates the histories, and shrinks one that breaks an invariant. Users and workers are simulated here on a
+real server, thousands of steps in seconds; `test_process_histories.py` does the same with real worker processes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
 from jobs.board import JobBoard, QueueFull
-from jobs.claims import JobClaims, Terms
+from jobs.claims import JobClaims, JobLimits
 from jobs.envelope import WINDOW
 from jobs.outbox import Outbox
 from jobs.record import JobRecord, State, read_record
@@ -33,7 +33,7 @@ from testkit.jobs import FAULT, RESULT
 from testkit.processes import RedisServer
 from tests.jobs.webhook_history import Seen, WebhookHistory
 
-TERMS = Terms(lease_seconds=10, dispatch_grace_seconds=5, retention_seconds=1000, max_attempts=2)
+TERMS = JobLimits(lease_seconds=10, dispatch_grace_seconds=5, retention_seconds=1000, max_attempts=2)
 MOST_QUEUED = 5
 WORKERS = 3
 NEXT = {
@@ -45,7 +45,7 @@ NEXT = {
     State.EXPIRED: set(),
 }
 
-# Time is Redis's own, so it passes by moving every moment that the queue remembers into the past.
+# The scripts use Redis's clock. To let time pass, this moves every time that the queue stores into the past.
 _SHIFT = """#!lua flags=allow-oom
 for _, key in ipairs(KEYS) do
   for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, ARGV[1], id) end
@@ -55,7 +55,7 @@ end
 
 @dataclass
 class Worker:
-    """One that may be stopped for any time between any two of its calls: it then goes on with what it believes."""
+    """A worker that may pause for any time between two calls, and then continues from what it knew before."""
 
     claims: JobClaims
     popped: str | None = None
@@ -97,7 +97,7 @@ class Transitions(WebhookHistory):
 
     @contextlib.contextmanager
     def _writing(self, number: int) -> Iterator[tuple[JobClaims, JobRecord]]:
-        """A worker that is about to write, whatever has become of its job: if that is another's, nothing changes."""
+        """A worker that is about to write. If its attempt no longer owns the job, nothing may change."""
         worker = self._one(self._busy(), number)
         assert worker.attempt
         before = self.redis.hgetall(keys.job(worker.attempt.id))
@@ -143,7 +143,7 @@ class Transitions(WebhookHistory):
     def delete(self, job_id: str) -> None:
         self.wait(self.board.delete(job_id))
 
-    @precondition(lambda self: self._idle() and not self.full)  # RQ's own command has no leave to exceed the limit
+    @precondition(lambda self: self._idle() and not self.full)  # RQ's own command fails when Redis is out of memory
     @rule(number=workers, claim=st.sampled_from(["at once", "at once, the answer is lost", "later"]))
     def pop(self, number: int, claim: str) -> None:
         worker = self._one(self._idle(), number)
@@ -155,10 +155,10 @@ class Transitions(WebhookHistory):
     @precondition(lambda self: len(self._idle()) < WORKERS and self._idle() and not self.full)
     @rule(number=workers, seconds=st.sampled_from([6, 11]))
     def take_over(self, number: int, seconds: int) -> None:
-        """All leases run out, or only what was popped waits too long; then the others take what they find."""
+        """All leases expire, or only popped jobs have waited too long; then idle workers take what is put back."""
         self.reconcile(number, seconds)
         for _ in self._idle():
-            self.all_is_well()
+            self.invariants_hold()
             self.pop(number, "at once")
 
     @precondition(lambda self: self._about_to_claim())
@@ -191,7 +191,9 @@ class Transitions(WebhookHistory):
             result = {**RESULT, "key": f"{attempt.token}.png"}
             fields = {"result": result} if state == State.SUCCEEDED else {"error": {}}
             first = claims.finish(attempt.id, attempt.token, state, **fields)
-            assert claims.finish(attempt.id, attempt.token, state, **fields) == first, "asked again"
+            assert claims.finish(attempt.id, attempt.token, state, **fields) == first, (
+                "a repeated call gives the same answer"
+            )
         self._one(self._busy(), number).attempt = None
 
     @precondition(lambda self: self._busy())
@@ -205,12 +207,12 @@ class Transitions(WebhookHistory):
     def kill(self, number: int) -> None:
         worker = self.crew[number]
         worker.popped = worker.attempt = None
-        worker.claims = JobClaims(self.redis, uuid.uuid4().hex, TERMS)  # what starts again has another name
+        worker.claims = JobClaims(self.redis, uuid.uuid4().hex, TERMS)  # a restarted worker has another name
 
     @precondition(lambda self: self._any(State.QUEUED, State.RUNNING))
     @rule(number=workers, seconds=st.sampled_from([0, 6, 6, 11]))
     def reconcile(self, number: int, seconds: int) -> None:
-        """Some time later: longer than a hand-over may take, or than a lease."""
+        """Let time pass: longer than the time to a claim may be, or than a lease."""
         self._pass(seconds)
         self.crew[number].claims.reconcile()
 
@@ -238,7 +240,7 @@ class Transitions(WebhookHistory):
         self.full = False
 
     @invariant()
-    def all_is_well(self) -> None:
+    def invariants_hold(self) -> None:
         self.no_state_goes_backwards()
         self.every_job_is_where_its_state_says()
         self.every_webhook_is_called_from_the_end_until_it_is_settled()
@@ -267,7 +269,7 @@ class Transitions(WebhookHistory):
             assert places in expected.get(self.seen[job_id].state, [[keys.FINISHED]]), (self.seen[job_id], places)
         listed = self.redis.lrange(keys.RQ_LIST, 0, -1)
         assert len(listed) == len(set(listed)) <= WINDOW + WORKERS
-        assert all(where[job_id] == [keys.DISPATCHED] for job_id in listed), "RQ carries what is handed out alone"
+        assert all(where[job_id] == [keys.DISPATCHED] for job_id in listed), "RQ has dispatched jobs only"
         counts = Counter(seen.state for seen in self.seen.values() if seen.state != State.EXPIRED)
         indexed = {state: sum(self.redis.zcard(keys.index(owner, state)) for owner in "ab") for state in State}
         assert indexed == {state: counts[state] for state in State}
@@ -288,7 +290,7 @@ class Transitions(WebhookHistory):
         assert sorted(places) == list(range(len(queued)))
 
     def _every_job_ends(self) -> None:
-        """All workers are gone; a new one comes, and time passes."""
+        """All workers are gone. Time passes, and a new one starts."""
         worker = JobClaims(self.redis, "the last", replace(TERMS, dispatch_grace_seconds=0))
         self._pass(11)
         for _ in range(len(self.seen) * 2 + 2):
@@ -298,10 +300,10 @@ class Transitions(WebhookHistory):
                     self.no_state_goes_backwards()
                     worker.finish(record.id, record.token, State.SUCCEEDED, result=RESULT)
             self.no_state_goes_backwards()
-        self.all_is_well()
+        self.invariants_hold()
         assert all(seen.state.terminal for seen in self.seen.values()), self.seen
         assert self.redis.llen(keys.RQ_INTERMEDIATE) == 0
-        assert not list(self.redis.scan_iter(f"{keys.RQ_JOB}*")), "nothing of a job stays with RQ"
+        assert not list(self.redis.scan_iter(f"{keys.RQ_JOB}*")), "nothing of a job is left in RQ"
 
 
 @pytest.mark.timeout(900)

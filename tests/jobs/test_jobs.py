@@ -1,9 +1,10 @@
-"""The promise of a 202, transition by transition, on a real Redis-protocol server."""
+"""The transitions of a job, on a real Redis-protocol server. `test_cancel.py` has those of a cancel."""
 
 from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
@@ -13,6 +14,7 @@ from rq.serializers import JSONSerializer
 
 from jobs import keys
 from jobs.board import QueueFull
+from jobs.claims import JobClaims, JobLimits
 from jobs.envelope import WINDOW
 from jobs.record import State
 from testkit.jobs import FAULT, RESULT, Jobs
@@ -34,7 +36,7 @@ def test_rq_itself_reads_what_lies_on_its_list(jobs: Jobs) -> None:
     assert queue.get_job_ids() == [job_id]
     job = Job.fetch(job_id, connection=queue.connection, serializer=JSONSerializer)
     assert job.func_name == "worker.rq_worker.paint_job"
-    assert not job.args, "RQ carries the id and nothing else"
+    assert not job.args, "RQ has the id and nothing else"
 
 
 def test_rq_holds_a_short_window_and_the_order_survives_beyond_it(jobs: Jobs) -> None:
@@ -76,7 +78,9 @@ def test_a_result_is_committed_once_and_keeps_its_fields(jobs: Jobs) -> None:
     worker.progress(job_id, 1, step=3, total_steps=5, phase="denoising")
     assert jobs.get(job_id).record.step == 3
     assert worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT, timings={"load": 0.0}) == State.SUCCEEDED
-    assert worker.finish(job_id, 1, State.FAILED, error={}) == State.SUCCEEDED, "asked again, it says how it ended"
+    assert worker.finish(job_id, 1, State.FAILED, error={}) == State.SUCCEEDED, (
+        "a repeated call returns how the job ended"
+    )
     record = jobs.get(job_id).record
     assert (record.state, record.result, record.timings, record.error) == (State.SUCCEEDED, RESULT, {"load": 0.0}, None)
     assert record.expires_at == record.finished_at + 86_400_000
@@ -127,6 +131,22 @@ def test_a_dead_workers_job_goes_back_to_its_place(jobs: Jobs) -> None:
     assert jobs.get(first).record.attempt == 1
 
 
+def test_many_reapers_at_once_put_a_job_back_once(jobs: Jobs) -> None:
+    worker = jobs.worker("dead")
+    ids = [jobs.submit() for _ in range(60)]
+    for job_id in ids:
+        assert worker.claim(job_id)
+        jobs.expire_lease(job_id)
+    with ThreadPoolExecutor(8) as pool:
+        claims = [JobClaims(jobs.server.client(), str(n), JobLimits(dispatch_grace_seconds=0)) for n in range(8)]
+        rescued = list(pool.map(lambda claim: claim.reconcile()[0], claims * 4))
+    assert sum(rescued) == len(ids)
+    taken = []
+    while job_id := jobs.take():
+        taken.append(job_id)
+    assert taken == ids, "each once, in the original order"
+
+
 def test_a_job_popped_and_never_claimed_is_handed_out_again(jobs: Jobs) -> None:
     job_id = jobs.submit()
     assert jobs.pop() == job_id
@@ -164,45 +184,6 @@ def test_a_worker_that_stops_on_purpose_gives_its_attempt_back(jobs: Jobs) -> No
         assert worker.release(job_id, token, fault=FAULT, give_back=True) == State.QUEUED
 
 
-def test_a_queued_job_is_canceled_at_once(jobs: Jobs) -> None:
-    job_id = jobs.submit()
-    assert jobs.cancel(job_id)
-    assert jobs.get(job_id).record.state == State.CANCELED
-    assert jobs.redis.llen(keys.RQ_LIST) == 0
-    assert jobs.worker().claim(job_id) is None
-    assert jobs.cancel(job_id), "a second cancel is harmless"
-    assert not jobs.cancel("f" * 32), "an unknown job cannot be canceled"
-
-
-@pytest.mark.parametrize("last_word", ["finish", "fail", "release", "lease"])
-def test_an_acknowledged_cancel_wins_over_any_end_of_the_attempt(jobs: Jobs, last_word: str) -> None:
-    job_id, worker = jobs.submit(), jobs.worker()
-    worker.claim(job_id)
-    assert jobs.cancel(job_id)
-    assert jobs.get(job_id).record.state == State.RUNNING
-    assert worker.renew(job_id, 1) == "cancel"
-    match last_word:
-        case "finish":
-            worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
-        case "fail":
-            assert worker.finish(job_id, 1, State.FAILED, error={}) == State.CANCELED
-        case "release":
-            worker.release(job_id, 1, fault=FAULT)
-        case "lease":
-            jobs.expire_lease(job_id)
-            worker.reconcile()
-    record = jobs.get(job_id).record
-    assert (record.state, record.result) == (State.CANCELED, None)
-
-
-def test_a_cancel_after_the_end_changes_nothing(jobs: Jobs) -> None:
-    job_id, worker = jobs.submit(), jobs.worker()
-    worker.claim(job_id)
-    worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
-    assert jobs.cancel(job_id)
-    assert jobs.get(job_id).record.state == State.SUCCEEDED
-
-
 def test_past_its_retention_a_job_becomes_a_tombstone(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker(retention_seconds=0)
     worker.claim(job_id)
@@ -223,7 +204,7 @@ def test_estimates_follow_the_pace_of_the_jobs_before(jobs: Jobs) -> None:
     jobs.redis.hset(keys.job(ids[0]), "started_at", worker.now() - 10_000)
     worker.finish(ids[0], 1, State.SUCCEEDED, result=RESULT)
     assert jobs.get(ids[2]).eta_seconds is None, "no worker is alive"
-    worker.beat()
+    worker.heartbeat()
     assert jobs.get(ids[1]).eta_seconds == pytest.approx(10, abs=1)
     assert jobs.get(ids[2]).eta_seconds == pytest.approx(20, abs=2)
 

@@ -1,4 +1,4 @@
-"""The calls that wait to be made: a target's own queue, leases, and what a job's end puts there."""
+"""The outbox of webhook calls: what a job's end adds to it, the queue of each target, and leases."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def take(jobs: Jobs, most: int = 100, lease: float = 60, of_owner: int = 50, **u
 
 
 def settle(jobs: Jobs, call: DueCall, outcome: Any, again_in: float = 0) -> bool:
-    said = {"status": 500, "error": "no", "seconds": 0.1, "again_in": again_in}
-    return outbox(jobs, lambda box: box.settle(call, outcome, **said))
+    answer = {"status": 500, "error": "no", "seconds": 0.1, "again_in": again_in}
+    return outbox(jobs, lambda box: box.settle(call, outcome, **answer))
 
 
 def ended(jobs: Jobs, url: str, **line: Any) -> str:
@@ -68,7 +68,7 @@ def test_an_owner_with_many_targets_leaves_room_for_the_others(jobs: Jobs) -> No
     many = [ended(jobs, f"https://{number}.example/") for number in range(5)]
     other = ended(jobs, SLOW, owner="bert")
     assert [call.job.id for call in take(jobs, of_owner=2)] == [*many[:2], other]
-    assert take(jobs, of_owner=2) == [], "the rest of them is looked at again in a second"
+    assert take(jobs, of_owner=2) == [], "the remaining targets are looked at again in a second"
     eventually(lambda: {call.job.id for call in take(jobs)} == set(many[2:]), 5)
 
 

@@ -1,4 +1,4 @@
-"""Who goes first: priorities without starving, owners in turn, and places that are what they say."""
+"""The order of the queue: priorities without starvation, owners in turn, and positions that hold true."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_interactive_jobs_go_before_batch_jobs_which_are_not_starved(jobs: Jobs)
     batch = [jobs.submit(priority="batch") for _ in range(6)]
     interactive = [jobs.submit() for _ in range(12)]
     handed, taken = batch[:WINDOW], _take_all(jobs)
-    assert taken[:WINDOW] == handed, "what RQ has already goes first"
+    assert taken[:WINDOW] == handed, "jobs on RQ's list go first"
     waiting = taken[WINDOW:]
     turns = [job_id in batch for job_id in waiting]
     a_turn = [False] * SHARE + [True]

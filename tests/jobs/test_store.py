@@ -1,4 +1,4 @@
-"""Images outlive crashes whole, or are not there at all."""
+"""The image store: an image survives a crash completely, or does not exist."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_deleting_a_job_leaves_nothing_of_it_and_may_be_repeated(store: ImageSto
 
 def test_a_store_that_cannot_be_written_says_so(store: ImageStore, tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
-    (folder / "j1").write_bytes(b"in the way")  # root ignores permissions, so a file takes the folder's place
+    (folder / "j1").write_bytes(b"in the way")  # root ignores permissions, so a file blocks the folder's path
     with pytest.raises(StoreError, match="cannot be stored"):
         store.put("j1", 1, b"png")
 

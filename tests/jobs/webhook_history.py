@@ -1,4 +1,4 @@
-"""The part of generated histories that is about webhooks: senders that take, settle, or die."""
+"""The part of generated histories that concerns webhooks: senders that take calls, settle them, or die."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
 @dataclass
 class Seen:
-    """What has been seen of a job so far."""
+    """The last observed state of a job."""
 
     state: State = State.QUEUED
     token: int = 0
@@ -29,7 +29,7 @@ class Seen:
 
 
 class WebhookHistory(RuleBasedStateMachine):
-    """What senders and users do with the calls that jobs leave at their ends."""
+    """What senders and users do with the calls of ended jobs."""
 
     redis: Redis
     loop: asyncio.AbstractEventLoop
@@ -45,12 +45,12 @@ class WebhookHistory(RuleBasedStateMachine):
     @precondition(lambda self: self._any(*ENDED))
     @rule(outcome=st.sampled_from(["delivered", "pending", "failed", "disabled", None]), lease=st.sampled_from([0, 60]))
     def call_webhooks(self, outcome: Any, lease: int) -> None:
-        """A sender takes two calls; without an outcome it dies."""
+        """A sender takes two calls and settles them; without an outcome, it dies first."""
         for call in self.wait(self.outbox.take(2, of_target=1, of_owner=9, under_way={}, lease=lease)):
             assert call.job.state in ENDED
             if outcome:
-                said = {"status": 200, "error": None, "seconds": 0.1, "again_in": 0.0}
-                assert self.wait(self.outbox.settle(call, outcome, **said))
+                answer = {"status": 200, "error": None, "seconds": 0.1, "again_in": 0.0}
+                assert self.wait(self.outbox.settle(call, outcome, **answer))
 
     @precondition(lambda self: self._any(*ENDED))
     @rule(number=st.integers(0, 20))

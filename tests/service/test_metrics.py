@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobs import keys
 from testkit.processes import ROOT, Stack, eventually
 from testkit.workerless import WorkerlessApi, running_workerless_api
-from worker.meter import Meter
+from worker.messages import DeviceMemory, Loaded
+from worker.metrics import WorkerMetrics
 
 
 @pytest.fixture
@@ -55,13 +56,12 @@ def test_the_queue_and_the_jobs_are_told_alike_by_every_process(own: WorkerlessA
 
 
 def test_what_workers_measure_adds_up(own: WorkerlessApi) -> None:
-    meters = [Meter(own.redis, name) for name in ("one", "two")]
-    gpu = {"device": "H100", "allocated": 1, "reserved": 2, "peak": 3, "total": 4}
+    workers = [WorkerMetrics(own.redis, name) for name in ("one", "two")]
+    gpu = DeviceMemory("H100", allocated=1, reserved=2, peak=3, total=4)
     own.redis.zadd(keys.WORKERS, {"one": own.claims.now()})
-    for meter in meters:
-        meter.hear({"kind": "loaded", "model": "tiny", "seconds": 3.0, "memory": None})
-        timings = {"load": 0.0, "denoise": 10.0, "decode": 0.3}
-        meter.hear({"kind": "finished", "timings": timings, "total_steps": 50, "memory": gpu})
+    for worker in workers:
+        worker.on_report(Loaded("tiny", 3.0))
+        worker.picture_finished({"load": 0.0, "denoise": 10.0, "decode": 0.3}, 50, gpu)
     url = own.stack.url
     assert value(url, "panoramas_step_seconds_count") == 2
     assert value(url, "panoramas_step_seconds_sum") == pytest.approx(0.4)
@@ -72,7 +72,7 @@ def test_what_workers_measure_adds_up(own: WorkerlessApi) -> None:
     assert value(url, "panoramas_workers") == 1
     assert value(url, "panoramas_gpu_memory_bytes", worker="one", device="H100", kind="peak") == 3
     assert value(url, "panoramas_gpu_memory_bytes", worker="two", device="H100", kind="peak") is None, "it is gone"
-    meters[0].hear({"kind": "finished", "timings": {}, "memory": gpu})
+    workers[0].picture_finished({}, 0, gpu)
     assert own.redis.hkeys(keys.MEMORY) == ["one"]
 
 

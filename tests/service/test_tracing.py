@@ -156,6 +156,6 @@ def test_spans_cost_nothing_where_nobody_wants_them() -> None:
     with tracing.span("a", parent=PARENT["traceparent"], panoramas__job_id="x"):
         assert tracing.current() == PARENT["traceparent"]
         assert tracing.trace_id() == TRACE
-        tracing.note(a=1)
+        tracing.annotate(a=1)
         tracing.event("b")
     assert tracing.current() == ""

@@ -1,4 +1,4 @@
-"""Redis and the disks fail while real workers are at a job; the model process has no model."""
+"""Outages of Redis and full disks while real workers run jobs. Their model processes have no model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from testkit.fake_model import STEP_SECONDS
-from testkit.fake_model_stack import images, struck, worker
+from testkit.fake_model_stack import images, signaled_worker, worker
 from testkit.job_checker import PANORAMA, JobChecker
 from testkit.processes import eventually, files_cannot_grow, model_process_of
 
@@ -32,7 +32,7 @@ def test_redis_killed_while_nothing_runs_needs_no_restart_of_anything(checker: J
 @pytest.mark.parametrize("point", [pytest.param("popped", marks=chaos), "step", "stored"])
 def test_redis_killed_in_the_middle_of_a_job_costs_no_attempt(checker: JobChecker, marker: Path, point: str) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, point, "SIGSTOP")
+    victim = signaled_worker(checker, marker, point, "SIGSTOP")
     checker.stack.redis.kill()
     victim.send_signal(signal.SIGCONT)
     time.sleep(1.5)
@@ -40,7 +40,7 @@ def test_redis_killed_in_the_middle_of_a_job_costs_no_attempt(checker: JobChecke
     checker.stack.redis.start()
     job = checker.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
-    assert victim.poll() is None, "nothing needs a restart"
+    assert victim.poll() is None, "no process needs a restart"
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "in a job"])
@@ -80,19 +80,19 @@ def test_a_record_that_cannot_be_read_costs_no_other_job(checker: JobChecker) ->
 @chaos
 def test_redis_gone_for_a_minute_costs_no_attempt(checker: JobChecker) -> None:
     process = worker(checker, **{STEP_SECONDS: "0.1"})
-    job_id, behind = checker.submit(num_inference_steps=100), checker.submit(seed=8)
+    job_id, next_job = checker.submit(num_inference_steps=100), checker.submit(seed=8)
     checker.running(job_id, step=2)
     checker.stack.redis.kill()
     time.sleep(60)
     assert checker.http.post("/panoramas", json=PANORAMA).status_code == 503
     checker.stack.redis.start()
-    assert [checker.ended(one)["attempt"] for one in (job_id, behind)] == [1, 1]
+    assert [checker.ended(one)["attempt"] for one in (job_id, next_job)] == [1, 1]
     assert process.poll() is None
 
 
 def test_a_full_disk_under_redis_refuses_submits_and_keeps_what_was_painted(checker: JobChecker, marker: Path) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, "stored", "SIGSTOP")
+    victim = signaled_worker(checker, marker, "stored", "SIGSTOP")
     with checker.stack.redis.disk_full():
         eventually(lambda: _refused(checker), 20)
         victim.send_signal(signal.SIGCONT)
@@ -104,7 +104,7 @@ def test_a_full_disk_under_redis_refuses_submits_and_keeps_what_was_painted(chec
 
 def test_a_picture_that_cannot_be_stored_for_a_while_is_stored_later(checker: JobChecker, marker: Path) -> None:
     job_id = checker.submit()
-    victim = struck(checker, marker, "step", "SIGSTOP", PANORAMAS_STORE_TIMEOUT="60")
+    victim = signaled_worker(checker, marker, "step", "SIGSTOP", PANORAMAS_STORE_TIMEOUT="60")
     with files_cannot_grow(psutil.Process(victim.pid)):
         victim.send_signal(signal.SIGCONT)
         eventually(lambda: checker.get(job_id)["progress"]["phase"] != "queued", 20)
@@ -129,7 +129,7 @@ def test_a_picture_that_can_never_be_stored_fails_its_job_and_says_why(checker: 
 
 def _refused(checker: JobChecker) -> bool:
     answer = checker.http.post("/panoramas", json=PANORAMA)
-    if answer.status_code == 202:  # the server notices with its next write to the disk
+    if answer.status_code == 202:  # the server notices at its next write to the disk
         return False
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["retry-after"]) >= 1

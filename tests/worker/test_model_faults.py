@@ -1,4 +1,4 @@
-"""A real model process that dies, hangs, or loses its device is replaced, and the queue goes on."""
+"""A real model process that dies, hangs, or loses its device is replaced, and later jobs run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ chaos = pytest.mark.chaos
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Stack]:
-    """Two workers whose model processes have the fault that a prompt asks for."""
+    """Two workers whose model processes have the fault that a prompt names."""
     folder = tmp_path_factory.mktemp("faulty")
     redis = RedisServer(folder / "redis", **{"auto-aof-rewrite-percentage": "0"})
     environment = {"FAULT_MODEL": "testkit.faulty_model", "FAULT_FOLDER": str(folder), "PANORAMAS_STEP_TIMEOUT": "6"}
@@ -38,7 +38,7 @@ PROMPTS = ["mountains"] * 3 + ["fault kill", "fault memory once", "mountains", "
 
 @pytest.fixture(scope="module")
 def ten_jobs(checker: JobChecker) -> list[dict[str, Any]]:
-    """Ten jobs at once. One kills its process every time, two meet a fault of the device once."""
+    """Ten jobs at once. One kills its process in every attempt, two have a fault of the device in the first."""
     ids = [checker.submit(prompt=prompt, seed=seed) for seed, prompt in enumerate(PROMPTS)]
     return [checker.ended(job_id, seconds=180) for job_id in ids]
 
@@ -62,7 +62,7 @@ def test_one_fault_of_the_device_costs_one_attempt_and_no_later_job(
 ) -> None:
     attempts = {prompt: job["attempt"] for prompt, job in zip(PROMPTS, ten_jobs, strict=True)}
     assert (attempts["fault memory once"], attempts["fault sticky once"]) == (2, 2)
-    assert attempts["mountains"] == 1, "the last of them came after each fault"
+    assert attempts["mountains"] == 1, "the last of them ran after every fault"
     log = checker.stack.log()
     for words in ("CUDA out of memory", "CUDA error: an illegal memory access was encountered"):
         assert f"queued (attempt 1 of 3: {words}" in log

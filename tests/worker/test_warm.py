@@ -1,4 +1,4 @@
-"""The models of a worker: kept warm within a limit, compiled where that is asked for, and never overfilled."""
+"""The models of a worker: kept in memory up to a limit, compiled if requested, and within the device's memory."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_where_the_host_has_memory_of_its_own_a_dropped_model_is_kept_there(
     first, _ = models.get("one")
     models.get("two")
     assert not models.is_warm("one")
-    assert models.get("one")[0] is first, "not read again"
+    assert models.get("one")[0] is first, "it is not read from its files again"
     assert (models.is_warm("one"), models.is_warm("two")) == (True, False)
     monkeypatch.setattr("worker.warm._HOST_RESERVE", 1 << 60)
     models.get("two")
-    assert models.get("one")[0] is not first, "a host without room lets go as well"
+    assert models.get("one")[0] is not first, "a host without free memory evicts it too"
 
 
 def test_a_job_that_needs_more_memory_than_it_may_take_is_refused_before_it_begins(tiny_model: Path) -> None:
@@ -109,13 +109,13 @@ def test_compiled_models_paint_the_same_pictures_in_calls_of_any_size(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     listed = f"one={tiny_model},two={build_tiny_xl(tmp_path / 'xl')}"
-    # A limit of memory, so that what a model needs is measured, which looks into the UNet.
+    # With a memory limit, the model's memory is measured, and that calls the UNet.
     settings = Settings(models=listed, device="cpu", compile=True, view_batch_size=5, job_memory_gb=1.0)
     plain = WarmModels(settings.catalog, settings.model_copy(update={"compile": False}))
     models = WarmModels(settings.catalog, settings)
     for name in settings.catalog:
         assert models.get(name)[0].is_compiled
-    assert any(tmp_path.rglob("*.so")), "what was compiled is kept"
+    assert any(tmp_path.rglob("*.so")), "compiled kernels are kept"
     with torch.compiler.set_stance("fail_on_recompile"):
         for name in settings.catalog:
             for width in (128, 192, 256):  # 1 view, and 2 to 5 a call, with guidance in half of the steps

@@ -1,4 +1,4 @@
-"""How a job of this worker ends other than with a picture, for every thread that may find that out."""
+"""How an attempt ends without a picture: stopped, failed, or put back to be tried again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from jobs import tracing
 from jobs.claims import Fault, JobClaims
 from jobs.record import JobRecord, State
-from worker.pulse import Watch
-from worker.stopping import Stopping
+from worker.leases import Lease
+from worker.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -35,56 +35,61 @@ _TITLES = {
 
 
 def fault(reason: str, detail: str) -> Fault:
-    """The problem that a job's `error` shows."""
+    """The problem that the job's `error` shows."""
     return Fault(f"urn:panoramas:problem:{reason}", _TITLES[reason], 500, detail)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds: for loading a model, without a sign from the model process, for painting a job, for tries to store a
-    picture, for a step of a worker whose grace is over, and between tries to reach Redis or the store."""
+class Timeouts:
+    """Seconds that things may take.
 
-    load_timeout: float
-    step_timeout: float
-    job_timeout: float
-    store_timeout: float
-    stop_seconds: float = 5.0
-    retry_seconds: float = 1.0
+    `load`: loading a model. `step`: silence of the model process. `job`: painting one job. `store`: retrying to store a
+    picture. `stop`: one more step, or one more picture to be stored, once the grace period of a shutdown is over.
+    `retry`: the pause between two tries to reach Redis or the store.
+    """
+
+    load: float
+    step: float
+    job: float
+    store: float
+    stop: float = 5.0
+    retry: float = 1.0
 
     @property
-    def longest(self) -> float:
-        """Seconds after which an attempt must be over, were Redis there all the time: it may have to wait until the
-        picture before its own is stored."""
-        return self.job_timeout + 2 * self.store_timeout + 120
+    def longest_attempt(self) -> float:
+        """Seconds after which an attempt must be over while Redis answers. It may have to wait until the picture
+        before its own is stored."""
+        return self.job + 2 * self.store + 120
 
 
-class Endings:
-    """Writes to Redis that end an attempt, each fenced by its token. Thread-safe."""
+class Outcomes:
+    """Writes to Redis that end an attempt, each fenced by the attempt's token. Thread-safe."""
 
-    def __init__(self, claims: JobClaims, limits: Limits, stopping: Stopping) -> None:
+    def __init__(self, claims: JobClaims, timeouts: Timeouts, shutdown: Shutdown) -> None:
         self._claims = claims
-        self._limits = limits
-        self._stopping = stopping
+        self._timeouts = timeouts
+        self._shutdown = shutdown
 
-    def let_go(self, record: JobRecord, watch: Watch) -> None:
-        """Work on the job stopped as told: canceled, or put back by a worker that leaves, or no longer ours."""
-        if watch.lost.is_set():
+    def stopped(self, record: JobRecord, lease: Lease) -> None:
+        """Work on the job was stopped on purpose: it is canceled, or no longer ours, or this worker is leaving."""
+        if lease.lost.is_set():
             log.warning("job %s: taken over by another worker", record.id)
-        elif watch.canceled.is_set():
+        elif lease.canceled.is_set():
             self.until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.CANCELED))
         else:
             self.put_back(record, fault("worker-stopped", "the worker was told to stop"), give_back=True)
 
     def fail(self, record: JobRecord, why: Fault) -> None:
-        """Another attempt would end the same way."""
+        """End the job as failed: another attempt would end in the same way."""
         tracing.fail(why.detail)
         log.error("job %s: failed: %s", record.id, why.detail)
         self.until_redis_answers(lambda: self._claims.finish(record.id, record.token, State.FAILED, error=asdict(why)))
 
     def put_back(self, record: JobRecord, why: Fault, *, give_back: bool = False) -> None:
-        """To be begun again while it has attempts left; `give_back`: this one does not count."""
+        """Return the job to the queue, or fail it once its attempts are used up. `give_back`: this attempt does not
+        count."""
         if not give_back:
-            why = replace(why, detail=f"attempt {record.attempt} of {self._claims.terms.max_attempts}: {why.detail}")
+            why = replace(why, detail=f"attempt {record.attempt} of {self._claims.limits.max_attempts}: {why.detail}")
         entered = self.until_redis_answers(
             lambda: self._claims.release(record.id, record.token, fault=why, give_back=give_back)
         )
@@ -92,15 +97,16 @@ class Endings:
         log.warning("job %s: %s (%s)", record.id, entered or "no longer ours", why.detail)
 
     def until_redis_answers(self, write: Callable[[], State | None]) -> State | None:
-        """Retry a commit for as long as Redis is away: the work is done, and nobody else can do it cheaper.
+        """Retry a write for as long as Redis is away: the work is done, and repeating it elsewhere would cost more.
 
-        Only a worker whose grace is over gives up; the lease then expires and the job is painted again.
+        Raises:
+            RedisError: once the grace period of a shutdown is over. The lease then expires and the job starts again.
         """
         while True:
             try:
                 return write()
             except RedisError as error:
-                if self._stopping.over():
+                if self._shutdown.grace_over():
                     raise
                 log.warning("Redis does not answer: %s; trying again", error)
-                time.sleep(self._limits.retry_seconds)
+                time.sleep(self._timeouts.retry)
