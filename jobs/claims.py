@@ -17,6 +17,7 @@ from redis import Redis
 
 from jobs import keys
 from jobs.envelope import envelope
+from jobs.problems import PROBLEMS
 from jobs.record import JobRecord, State, pairs, read_record
 from jobs.scripts import source
 from jobs.store import ImageFile
@@ -56,10 +57,11 @@ class Fault:
 
 def _silent(terms: Terms) -> Fault:
     """The fault of a last attempt that ended without a word."""
+    problem = PROBLEMS["attempts-used-up"]
     return Fault(
-        "urn:panoramas:problem:attempts-used-up",
-        "Every attempt ended without a result",
-        500,
+        problem.urn,
+        problem.title,
+        problem.status,
         f"attempt {terms.max_attempts} of {terms.max_attempts}: its worker died or was silent for"
         f" {terms.lease_seconds:g} s",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.page import FOLDER, files
+from service.web_page import FOLDER, files
 from testkit.workerless import WorkerlessApi
 
 OWN = sorted(path for path in FOLDER.iterdir() if path.is_file())
