@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import expect, sync_playwright
 
 from testkit.processes import running_stack
-from tests.page.conftest import CHROMIUM, NONE
+from tests.page.conftest import CHROMIUM, NO_CHROMIUM
 from tests.page.visitor import Visitor
 
 WATCH = """() => {
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
     if CHROMIUM is None:
-        raise SystemExit(NONE)
+        raise SystemExit(NO_CHROMIUM)
     previews: list[float] = []
     steps: list[float] = []
     with (

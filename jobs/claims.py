@@ -17,6 +17,7 @@ from redis import Redis
 
 from jobs import keys
 from jobs.envelope import envelope
+from jobs.problems import PROBLEMS
 from jobs.record import JobRecord, State, pairs, read_record
 from jobs.scripts import source
 from jobs.store import ImageFile
@@ -61,10 +62,11 @@ class Fault:
 
 def _attempts_used_up(limits: JobLimits) -> Fault:
     """The fault of a job whose last attempt ended without a report."""
+    problem = PROBLEMS["attempts-used-up"]
     return Fault(
-        "urn:panoramas:problem:attempts-used-up",
-        "Every attempt ended without a result",
-        500,
+        problem.urn,
+        problem.title,
+        problem.status,
         f"attempt {limits.max_attempts} of {limits.max_attempts}: its worker died or was silent for"
         f" {limits.lease_seconds:g} s",
     )

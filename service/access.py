@@ -1,4 +1,4 @@
-"""Who may ask, and how often: API keys and their rate limit, before anything else sees a request."""
+"""API keys and their rate limit, checked before any other part of the application sees a request."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from service.problems import ProblemError, problem_response
 
 log = logging.getLogger(__name__)
 
-# What needs no key: the page, which asks for one, the API's description, and what an orchestrator asks.
+# Need no key: the page (which asks the user for one), the API's documentation, and the health checks.
 OPEN_PATHS = frozenset({"/", "/favicon.ico", "/livez", "/readyz", "/openapi.json", "/docs"})
 OPEN_FOLDER = "/page/"
-# Needs a key and is not counted: a scrape must not fail because its owner is busy.
+# Needs a key but does not count towards its rate limit, so that a busy owner's scrapes do not fail.
 UNCOUNTED = "/metrics"
 
 SECURITY_SCHEMES = {
@@ -33,11 +33,11 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
-class Access:
-    """ASGI middleware. It leaves the owner's name in the request's state; without keys there is one owner, ''.
+class AccessMiddleware:
+    """Stores the name of the key's owner in the request's state. A server without keys has one owner, ''.
 
-    Only digests of keys are known here. A key is compared with all of them, each in constant time, so that how long
-    it takes says nothing of which one was nearly right.
+    The server knows only digests of keys. Each request's key is compared with all of them, each in constant time, so
+    that the response time does not reveal how close a guess was.
     """
 
     def __init__(self, app: ASGIApp, keys: Mapping[str, str]) -> None:
@@ -58,9 +58,9 @@ class Access:
         if standing is None:
             await self._app(scope, receive, send)
         elif standing.exceeded:
-            await problem_response(_too_many(quota, standing))(scope, receive, send)
+            await problem_response(_rate_limited(quota, standing))(scope, receive, send)
         else:
-            await self._app(scope, receive, _telling(send, rate_headers(quota, standing)))
+            await self._app(scope, receive, _with_headers(send, rate_headers(quota, standing)))
 
     def _owner(self, headers: Headers) -> str | None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -77,7 +77,8 @@ async def _count(quota: Quota, owner: str) -> QuotaStatus | None:
     try:
         return await quota.count(owner)
     except (RedisError, TimeoutError) as error:
-        log.warning("requests are not counted: %s", error)  # what needs Redis says so itself
+        # Handlers that need Redis report the outage themselves; the others still answer.
+        log.warning("the rate limit is not applied: Redis does not answer: %s", error)
         return None
 
 
@@ -89,30 +90,26 @@ def rate_headers(quota: Quota, standing: QuotaStatus) -> dict[str, str]:
     }
 
 
-def _telling(send: Send, headers: Mapping[str, str]) -> Send:
-    async def told(message: Message) -> None:
+def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             MutableHeaders(scope=message).update(headers)
         await send(message)
 
-    return told
+    return send_with_headers
 
 
 def _unauthorized() -> ProblemError:
     return ProblemError(
-        401,
         "unauthorized",
-        "An API key is needed",
         "Authorization: send `Bearer` and a key that this server knows, or the key alone as X-API-Key.",
         headers={"WWW-Authenticate": 'Bearer realm="panoramas"'},
     )
 
 
-def _too_many(quota: Quota, standing: QuotaStatus) -> ProblemError:
+def _rate_limited(quota: Quota, standing: QuotaStatus) -> ProblemError:
     return ProblemError(
-        429,
         "rate-limited",
-        "Too many requests",
         f"This key may send {quota.limit} requests in {quota.window_seconds} s. Nothing was changed.",
         headers={**rate_headers(quota, standing), "Retry-After": str(standing.resets_in)},
     )

@@ -1,4 +1,4 @@
-"""The application, wired from its settings."""
+"""Builds the application from its settings."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
-from service import page, problems
-from service.access import Access
-from service.body_limit import BodyLimit
+from service import problems, web_page
+from service.access import AccessMiddleware
+from service.body_limit import BodyLimitMiddleware
 from service.dependencies import Services
-from service.description import DESCRIPTION, describe
-from service.hub import Hub
-from service.metrics import MeasuredRequests, RequestMetrics
-from service.pictures import Pictures
+from service.event_hub import EventHub
+from service.image_formats import ImageConverter
+from service.metrics import MetricsMiddleware, RequestMetrics
+from service.openapi_document import DESCRIPTION, openapi_document
 from service.routes import router
-from service.routes.webhooks import calls
-from service.tracing import TracedRequests
+from service.routes.webhooks import outgoing_calls
+from service.tracing import TracingMiddleware
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
-    """The API. Redis need not be there yet: requests that need it are answered 503 until it is."""
+    """The API. It starts without Redis; until Redis answers, requests that need it get a 503."""
 
     requests = RequestMetrics()
 
@@ -43,9 +43,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         redis = connected(redis_url)
         services = _services(settings, redis, requests)
         app.state.services = services
-        services.hub.start()
+        services.event_hub.start()
         yield
-        await services.hub.stop()
+        await services.event_hub.stop()
         await redis.aclose()
 
     app = FastAPI(
@@ -53,40 +53,40 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         version="0.1.0",
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        docs_url=None,  # the page's own, which loads nothing from another host
+        docs_url=None,  # service.web_page serves documentation that loads nothing from another host
         redoc_url=None,
         lifespan=lifespan,
     )
     app.include_router(router)
-    app.include_router(page.router)
-    app.webhooks.include_router(calls)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
-    app.add_middleware(Access, keys=settings.owners)
-    app.add_middleware(MeasuredRequests, metrics=requests)
-    app.add_middleware(TracedRequests)
+    app.include_router(web_page.router)
+    app.webhooks.include_router(outgoing_calls)
+    app.add_middleware(BodyLimitMiddleware, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
+    app.add_middleware(AccessMiddleware, keys=settings.owners)
+    app.add_middleware(MetricsMiddleware, metrics=requests)
+    app.add_middleware(TracingMiddleware)
     problems.install(app)
-    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
 
 
 def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Services:
-    """What the handlers use, all on one pool of connections."""
+    """What the handlers use. All of it shares one pool of Redis connections."""
     board = JobBoard(
         redis,
         retention_seconds=settings.result_ttl,
         max_queued=settings.max_queued,
         max_queued_per_owner=settings.max_queued_per_key,
     )
-    hub = Hub(EventLog(redis), board)
+    event_hub = EventHub(EventLog(redis), board)
     store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
     return Services(
         settings=settings,
         catalog=settings.catalog,
         board=board,
         store=store,
-        pictures=Pictures(store),
+        images=ImageConverter(store),
         listing=JobListing(redis),
-        hub=hub,
+        event_hub=event_hub,
         quota=Quota(redis, settings.rate_limit),
         batches=Batches(redis, board),
         outbox=Outbox(redis),

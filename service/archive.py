@@ -1,7 +1,7 @@
-"""The pictures of a batch as a ZIP that is written while it is sent: one picture is in memory at a time.
+"""The images of a batch as a ZIP archive, which is written while it is sent: one image is in memory at a time.
 
-The pictures are stored as they are, for PNG is compressed already. The last file, `manifest.jsonl`, says which
-is which.
+Images are stored uncompressed, because PNG is compressed already. The last file, `manifest.jsonl`, says which image
+belongs to which item.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from jobs.record import JobRecord
 from jobs.store import ImageDamaged, ImageMissing, ImageStore
 
 
-class _Outbox:
-    """What ZipFile writes to: it cannot seek, so that sizes go behind each picture."""
+class _ChunkBuffer:
+    """The file that ZipFile writes to. It cannot seek, so ZipFile writes each image's size after the image."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
 
     def write(self, data: bytes) -> int:
-        self._pieces.append(bytes(data))
+        self._chunks.append(bytes(data))
         return len(data)
 
     def flush(self) -> None:
-        """There is nothing to flush to."""
+        """ZipFile calls it; there is nothing to do."""
 
     def close(self) -> None:
-        """Nor to close."""
+        """ZipFile calls it; there is nothing to do."""
 
     def take(self) -> bytes:
-        taken, self._pieces = b"".join(self._pieces), []
-        return taken
+        """What was written since the last call."""
+        data, self._chunks = b"".join(self._chunks), []
+        return data
 
 
-async def zipped(records: AsyncIterable[JobRecord], store: ImageStore) -> AsyncIterator[bytes]:
-    """The archive, a picture at a time. One that is gone or damaged is told in the manifest instead.
+async def stream_archive(records: AsyncIterable[JobRecord], store: ImageStore) -> AsyncIterator[bytes]:
+    """Yield the archive, one image at a time. The manifest reports images that are missing or damaged.
 
     Raises:
-        StoreError: when the store fails; the archive then ends where it is, and cannot be opened.
+        StoreError: when the store fails. The archive then breaks off and cannot be opened.
     """
-    outbox, manifest = _Outbox(), []
-    with ZipFile(outbox, "w", ZIP_STORED) as archive:
+    buffer, manifest = _ChunkBuffer(), []
+    with ZipFile(buffer, "w", ZIP_STORED) as archive:
         async for record in records:
             assert record.result is not None
             name = f"{record.batch_index or 0:05d}-{record.id}.png"
@@ -55,9 +56,9 @@ async def zipped(records: AsyncIterable[JobRecord], store: ImageStore) -> AsyncI
             else:
                 archive.writestr(_entry(name, record.finished_at), png)
             manifest.append(json.dumps(line))
-            yield outbox.take()
+            yield buffer.take()
         archive.writestr(_entry("manifest.jsonl", None), "".join(f"{line}\n" for line in manifest))
-    yield outbox.take()
+    yield buffer.take()
 
 
 def _entry(name: str, milliseconds: int | None) -> ZipInfo:

@@ -1,4 +1,4 @@
-"""Refuses a request body beyond a size before it is held in memory (RFC 9110, 413)."""
+"""Refuses request bodies over a limit before they fill the memory (RFC 9110, 15.5.14)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from service.problems import ProblemError, problem_response
 
 
 class _TooLarge(Exception):
-    """More has arrived than is accepted."""
+    """More bytes than the limit have arrived."""
 
 
-class BodyLimit:
-    """ASGI middleware: by `Content-Length` where there is one, else by counting what arrives.
+class BodyLimitMiddleware:
+    """Checks `Content-Length`, and counts the bytes that arrive, which covers bodies without one.
 
-    `large` is for batches and pictures, which the handlers put into files as they arrive.
+    `large` is the limit for batches and pictures, whose handlers write the body to a file as it arrives.
     """
 
     def __init__(self, app: ASGIApp, limit: int, large: int) -> None:
@@ -37,7 +37,7 @@ class BodyLimit:
             return
         received = 0
 
-        async def counted() -> Message:
+        async def counting_receive() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -45,17 +45,17 @@ class BodyLimit:
                 raise _TooLarge
             return message
 
-        async def unless_over(message: Message) -> None:
+        async def send_within_limit(message: Message) -> None:
             if received <= limit:
                 await send(message)
 
+        # The application may handle `_TooLarge` and send a response of its own, which `send_within_limit` drops.
         with suppress(_TooLarge):
-            await self._app(scope, counted, unless_over)  # or the application answers it somehow: see `unless_over`
+            await self._app(scope, counting_receive, send_within_limit)
         if received > limit:
             await _refuse(limit, scope, receive, send)
 
 
 async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
-    detail = f"body: at most {limit} bytes are accepted"
-    problem = ProblemError(413, "body-too-large", "The body is too large", detail)
+    problem = ProblemError("body-too-large", f"body: at most {limit} bytes are accepted")
     await problem_response(problem)(scope, receive, send)

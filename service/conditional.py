@@ -10,33 +10,34 @@ _RANGE = re.compile(r"^\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$", re.IGNORECASE)
 
 
 class BadRange(Exception):
-    """No byte of the representation is in the range (RFC 9110, 15.5.17)."""
+    """The range holds no byte of the representation (RFC 9110, 15.5.17)."""
 
 
 def weak_etag(body: bytes) -> str:
-    """An ETag of what a representation means; its bytes may differ."""
+    """A weak ETag: equal tags mean equal content, not necessarily equal bytes."""
     return f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
 def is_fresh(if_none_match: str | None, etag: str) -> bool:
-    """Whether the client holds this version already: the weak comparison of RFC 9110, 8.8.3.2."""
+    """Whether the client has this version already, by the weak comparison of RFC 9110, 8.8.3.2."""
     if not if_none_match:
         return False
     return if_none_match.strip() == "*" or etag.removeprefix("W/") in _TAG.findall(if_none_match)
 
 
 def byte_range(range_header: str | None, if_range: str | None, etag: str, size: int) -> tuple[int, int] | None:
-    """First and last byte to send, or None for the whole: no range, several, one not understood, or another version.
+    """First and last byte to send, or None to send everything.
 
-    A server may ignore any Range (RFC 9110, 14.2); several at once would be an answer of another media type.
+    None when there is no Range header, when it asks for several ranges or cannot be parsed, and when `If-Range` names
+    another version. A server may ignore any Range (RFC 9110, 14.2); several would need a multipart response.
 
     Raises:
-        BadRange
+        BadRange: when the range lies outside the representation.
     """
     found = _RANGE.match(range_header) if range_header else None
     if found is None or not (found[1] or found[2]):
         return None
-    if if_range and if_range.strip() != etag:  # the strong comparison: a date or a weak tag never matches
+    if if_range and if_range.strip() != etag:  # strong comparison: a date or a weak tag never matches
         return None
     if not found[1]:
         length = int(found[2])
@@ -46,7 +47,7 @@ def byte_range(range_header: str | None, if_range: str | None, etag: str, size: 
     else:
         first, last = int(found[1]), min(int(found[2] or size - 1), size - 1)
         if found[2] and int(found[2]) < first and first < size:
-            return None  # not a range at all (14.1.1), so it is ignored
+            return None  # an invalid range (14.1.1) is ignored
     if first >= size:
         raise BadRange
     return first, last

@@ -1,4 +1,4 @@
-"""What handlers ask for, as annotated aliases."""
+"""What handlers depend on, as annotated aliases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 
 from jobs import logs, tracing
 from jobs.batches import Batch, Batches
@@ -19,27 +19,27 @@ from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
 from recipe.models import ModelSpec
-from service.hub import Hub
+from service.event_hub import EventHub
+from service.image_formats import ImageConverter
 from service.metrics import RequestMetrics
-from service.pictures import Pictures
 from service.problems import ProblemError
-from service.schemas import ID_PATTERN
+from service.schemas.common import ID_PATTERN
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the application holds for its lifetime; the first model is the default. `signer` is None where no
-    webhooks are called."""
+    """Objects that live as long as the application. The first model of `catalog` is the default; `signer` is None
+    when this server calls no webhooks."""
 
     settings: Settings
     catalog: dict[str, ModelSpec]
     board: JobBoard
     store: ImageStore
-    pictures: Pictures
+    images: ImageConverter
     listing: JobListing
-    hub: Hub
+    event_hub: EventHub
     quota: Quota
     batches: Batches
     outbox: Outbox
@@ -50,70 +50,80 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose jobs a request may see: the name of its API key, or nobody's in particular where there are no keys."""
+class Caller:
+    """Who sent a request. It may see the jobs of `owner`: the name of its API key, '' on a server without keys."""
 
     owner: str
 
 
-# Dependencies are coroutines even where they wait for nothing: FastAPI sends plain functions to a thread.
+# These are coroutines although some wait for nothing, because FastAPI runs plain functions in a thread.
 async def _services(request: Request) -> Services:
     return request.app.state.services
 
 
-Held = Annotated[Services, Depends(_services)]
+AppServices = Annotated[Services, Depends(_services)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$",
+        description="Yours, for one submit: sent again within 24 hours it makes no second job",
+        examples=["8e03978e-40d5-43e8-bc93-6894a57f9324"],
+    ),
+]
 BatchId = Annotated[str, Path(description="The id that the submit returned")]
 JobId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
 
 
-async def _caller(request: Request) -> Owner:
-    return Owner(request.state.owner)  # service.access has put it there
+async def _caller(request: Request) -> Caller:
+    return Caller(request.state.owner)  # set by service.access
 
 
-Caller = Annotated[Owner, Depends(_caller)]
+CurrentCaller = Annotated[Caller, Depends(_caller)]
 
 
-async def _job(job_id: JobId, services: Held, caller: Caller) -> JobView:
+async def _job(job_id: JobId, services: AppServices, caller: CurrentCaller) -> JobView:
     logs.set_job(job_id)
     tracing.annotate(panoramas__job_id=job_id)
     view = await services.board.get(job_id)
     if view is None or view.record.owner != caller.owner:
-        raise no_such_job(job_id)
+        raise unknown_job(job_id)
     if view.record.deleted:
-        raise gone()
+        raise expired()
     return view
 
 
-def gone() -> ProblemError:
-    """410 for what was there once."""
-    return ProblemError(410, "expired", "It has expired or was deleted")
+def expired() -> ProblemError:
+    """410 for a job or an image that existed and is deleted."""
+    return ProblemError("expired")
 
 
-def no_such_job(job_id: str) -> ProblemError:
-    """404 for an id that was never given out, or whose record is long gone."""
-    return ProblemError(404, "no-such-job", "There is no such job", f"job_id: {job_id} is unknown")
+def unknown_job(job_id: str) -> ProblemError:
+    """404 for an id that no job has, or that belongs to another owner."""
+    return ProblemError("no-such-job", f"job_id: {job_id} is unknown")
 
 
-async def _batch(batch_id: BatchId, services: Held, caller: Caller) -> Batch:
+async def _batch(batch_id: BatchId, services: AppServices, caller: CurrentCaller) -> Batch:
     return await find_batch(batch_id, services, caller)
 
 
-async def find_batch(batch_id: str, services: Services, caller: Owner) -> Batch:
-    """A batch of the caller's.
+async def find_batch(batch_id: str, services: Services, caller: Caller) -> Batch:
+    """Look up a batch of the caller.
 
     Raises:
-        ProblemError: 404.
+        ProblemError: 404 when the caller has no such batch.
     """
     batch = await services.batches.get(batch_id) if re.fullmatch(ID_PATTERN, batch_id) else None
     if batch is None or batch.owner != caller.owner:
-        raise no_such_batch(batch_id)
+        raise unknown_batch(batch_id)
     return batch
 
 
-def no_such_batch(batch_id: str) -> ProblemError:
-    """404 for an id that was never given out, or whose record is long gone."""
-    return ProblemError(404, "no-such-batch", "There is no such batch", f"batch_id: {batch_id} is unknown")
+def unknown_batch(batch_id: str) -> ProblemError:
+    """404 for an id that no batch has, or that belongs to another owner."""
+    return ProblemError("no-such-batch", f"batch_id: {batch_id} is unknown")
 
 
-FoundBatch = Annotated[Batch, Depends(_batch)]
-FoundJob = Annotated[JobView, Depends(_job)]
+RequestedBatch = Annotated[Batch, Depends(_batch)]
+RequestedJob = Annotated[JobView, Depends(_job)]

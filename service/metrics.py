@@ -1,5 +1,8 @@
-"""`GET /metrics` for Prometheus. What is the whole service's is read from Redis at each scrape, so that any number of
-API processes tell the same; what is one process's own is how it answers requests."""
+"""`GET /metrics` for Prometheus.
+
+Figures of the whole service are read from Redis at each scrape, so every API process reports the same. Only the
+figures about requests are the process's own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from jobs.metrics import Figures
 from jobs.outbox import OUTCOMES
 
 _HISTOGRAMS = {
-    "step": ("panoramas_step_seconds", "One denoising step on average of a painting", None),
+    "step": ("panoramas_step_seconds", "Average denoising step of a painting", None),
     "phase": ("panoramas_phase_seconds", "A phase of a painting", "phase"),
     "load": ("panoramas_model_load_seconds", "Loading a model", "model"),
     "webhook": ("panoramas_webhook_seconds", "One call of a webhook", None),
@@ -26,25 +29,25 @@ _HISTOGRAMS = {
 
 
 class RequestMetrics:
-    """What this process knows of its own requests."""
+    """Figures about the requests to this process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(namespace="panoramas_api", registry=self.registry)
         self.seconds = Histogram(
             "panoramas_http_request_seconds",
-            "Time until an answer began, of this API process",
+            "Time to the response's first byte, of this API process",
             ("method", "route", "status"),
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0),
             registry=self.registry,
         )
-        self.listeners = Gauge(
+        self.event_streams = Gauge(
             "panoramas_event_streams", "Clients that follow a job on this API process", registry=self.registry
         )
 
 
-class MeasuredRequests:
-    """ASGI middleware: how long each route took to begin its answer."""
+class MetricsMiddleware:
+    """Measures the time to each response's first byte, by route."""
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self._app = app
@@ -56,15 +59,15 @@ class MeasuredRequests:
             return
         start = time.perf_counter()
 
-        async def measured(message: Message) -> None:
+        async def send_and_measure(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # By its template: a path by itself holds ids, and would make a series each.
+                # By the route's template: paths hold ids, and each would become a series of its own.
                 route = getattr(scope.get("route"), "path", "") or "other"
                 method = scope["method"] if route != "other" else "other"
                 self._seconds.labels(method, route, message["status"]).observe(time.perf_counter() - start)
             await send(message)
 
-        await self._app(scope, receive, measured)
+        await self._app(scope, receive, send_and_measure)
 
 
 class _Collector(Collector):
@@ -78,7 +81,7 @@ class _Collector(Collector):
         yield GaugeMetricFamily("panoramas_redis_up", "1 when Redis answered this scrape", float(figures is not None))
         if figures is None:
             return
-        yield from _of_jobs(figures)
+        yield from _job_metrics(figures)
         yield GaugeMetricFamily("panoramas_workers", "Worker processes that are alive", figures.workers)
         for name, (metric, text, label) in _HISTOGRAMS.items():
             family = HistogramMetricFamily(metric, text, labels=[label] if label else [])
@@ -87,16 +90,16 @@ class _Collector(Collector):
                     buckets = [(bound.replace("inf", "+Inf"), count) for bound, count in histogram.cumulative]
                     family.add_metric([histogram.label] if label else [], buckets, histogram.sum)
             yield family
-        yield _of_memory(figures)
-        yield from _of_webhooks(figures)
+        yield _memory_metrics(figures)
+        yield from _webhook_metrics(figures)
 
 
-def _of_jobs(figures: Figures) -> Iterator[Metric]:
+def _job_metrics(figures: Figures) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("panoramas_queue_depth", "Jobs that wait", labels=["priority"])
     for priority, depth in figures.waiting.items():
         waiting.add_metric([priority], depth)
     yield waiting
-    oldest = "Age of the job that has waited longest; 0 when none waits"
+    oldest = "Waiting time of the job that has waited longest; 0 when none waits"
     yield GaugeMetricFamily("panoramas_queue_oldest_seconds", oldest, figures.oldest_seconds)
     jobs = GaugeMetricFamily("panoramas_jobs", "Jobs that are kept", labels=["state"])
     for state, count in figures.jobs.items():
@@ -109,9 +112,9 @@ def _of_jobs(figures: Figures) -> Iterator[Metric]:
     yield ended
 
 
-def _of_memory(figures: Figures) -> Metric:
+def _memory_metrics(figures: Figures) -> Metric:
     family = GaugeMetricFamily(
-        "panoramas_gpu_memory_bytes", "Memory of a worker's GPU, as told last", labels=["worker", "device", "kind"]
+        "panoramas_gpu_memory_bytes", "Memory of a worker's GPU, as last reported", labels=["worker", "device", "kind"]
     )
     for worker, memory in sorted(figures.memory.items()):
         for kind in ("allocated", "reserved", "peak", "total"):
@@ -120,19 +123,21 @@ def _of_memory(figures: Figures) -> Metric:
     return family
 
 
-def _of_webhooks(figures: Figures) -> Iterator[Metric]:
+def _webhook_metrics(figures: Figures) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "panoramas_webhooks_pending", "Webhooks to be called, now or again", figures.calls.get("pending", 0)
+        "panoramas_webhooks_pending",
+        "Webhook calls that are due or will be tried again",
+        figures.calls.get("pending", 0),
     )
-    late = "How long the webhook that is due longest has been due; 0 when none is"
+    late = "Delay of the webhook call that is overdue longest; 0 when none is overdue"
     yield GaugeMetricFamily("panoramas_webhook_late_seconds", late, figures.calls_late_seconds)
-    calls = CounterMetricFamily("panoramas_webhook_calls", "Calls of webhooks ever made", labels=["outcome"])
+    calls = CounterMetricFamily("panoramas_webhook_calls", "Webhook calls by outcome, ever", labels=["outcome"])
     for outcome in OUTCOMES:
         calls.add_metric([outcome], figures.calls.get(outcome, 0))
     yield calls
 
 
-def exposition(own: RequestMetrics, figures: Figures | None, accept: str) -> tuple[bytes, str]:
-    """The text and its media type, in the form of Prometheus's that `accept` asks for."""
+def render_metrics(own: RequestMetrics, figures: Figures | None, accept: str) -> tuple[bytes, str]:
+    """The metrics and their media type: OpenMetrics when `accept` asks for it, else Prometheus's text format."""
     encode, media_type = choose_encoder(accept)
     return encode(_Collector(figures, own)), media_type

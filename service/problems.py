@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, everywhere and always; never a traceback."""
+"""Every error answer is a problem document (RFC 9457). The kinds stand in `jobs.problems.PROBLEMS`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from starlette.routing import compile_path
 
 from jobs.board import QueueFull
 from jobs.idempotency import KeyReused
+from jobs.problems import PROBLEMS
 from jobs.store import StoreError, StoreFull
 from recipe.errors import RecipeError
 
@@ -37,35 +38,36 @@ class FieldProblem(BaseModel):
 class Problem(BaseModel):
     """Problem details for HTTP APIs (RFC 9457)."""
 
-    type: str = Field(examples=["urn:panoramas:problem:invalid-request"])
-    title: str = Field(examples=["The request is not valid"])
-    status: int = Field(examples=[422])
+    type: str = Field(examples=[PROBLEMS["invalid-request"].urn])
+    title: str = Field(examples=[PROBLEMS["invalid-request"].title])
+    status: int = Field(examples=[PROBLEMS["invalid-request"].status])
     detail: str | None = Field(None, examples=["width: must be a multiple of 8, not 2050"])
     errors: list[FieldProblem] | None = Field(None, description="Every field at fault, where fields are")
 
 
 class ProblemError(Exception):
-    """Raised by a handler to answer with a problem."""
+    """Raised to answer a request with a problem. `kind` is a name in the table of problems."""
 
     def __init__(
         self,
-        status: int,
         kind: str,
-        title: str,
         detail: str | None = None,
         *,
         errors: Sequence[FieldProblem] = (),
         headers: Mapping[str, str] | None = None,
+        title_values: Mapping[str, str] | None = None,
     ) -> None:
+        known = PROBLEMS[kind]
+        title = known.title.format(**(title_values or {}))
         super().__init__(title)
         self.headers = dict(headers or {})
         self.problem = Problem(
-            type=f"urn:panoramas:problem:{kind}", title=title, status=status, detail=detail, errors=list(errors) or None
+            type=known.urn, title=title, status=known.status, detail=detail, errors=list(errors) or None
         )
 
 
 def problem_response(error: ProblemError) -> JSONResponse:
-    """The problem on the wire."""
+    """The HTTP response of a problem."""
     return JSONResponse(
         error.problem.model_dump(exclude_none=True),
         status_code=error.problem.status,
@@ -74,72 +76,59 @@ def problem_response(error: ProblemError) -> JSONResponse:
     )
 
 
-def invalid(errors: Sequence[FieldProblem]) -> ProblemError:
-    """422 with every field at fault."""
+def invalid_request(errors: Sequence[FieldProblem]) -> ProblemError:
+    """422 that names every invalid field."""
     detail = "; ".join(f"{error.pointer.removeprefix('#/')}: {error.detail}" for error in errors)
-    return ProblemError(422, "invalid-request", "The request is not valid", detail, errors=errors)
+    return ProblemError("invalid-request", detail, errors=errors)
 
 
-def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return a row of the table
-    """The one table from exceptions to problems; what is not in it is a fault of ours and stays generic."""
+def problem_of(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return for each row of the table
+    """The problem for an exception. Any exception that is not listed is a bug: its details are not shown to clients."""
     match error:
         case ProblemError():
             return error
         case RecipeError():
-            return invalid(faults_of(error))
+            return invalid_request(invalid_fields(error))
         case RequestValidationError():
-            return invalid([_field_problem(item) for item in error.errors()])
-        case ClientDisconnect():  # nobody hears it; it is no fault of ours
-            return ProblemError(400, "body-cut", "The body broke off", "Nothing was accepted.")
+            return invalid_request([_parameter_problem(item) for item in error.errors()])
+        case ClientDisconnect():  # the client is gone, so nobody reads this answer; it keeps a 500 out of the log
+            return ProblemError("body-cut", "Nothing was accepted.")
         case KeyReused():
-            fault = FieldProblem(pointer="#/Idempotency-Key", detail="belongs to another request (in the header)")
-            return ProblemError(422, "idempotency-key-reused", "The Idempotency-Key was used before", errors=[fault])
+            reused = FieldProblem(pointer="#/Idempotency-Key", detail="belongs to another request (in the header)")
+            return ProblemError("idempotency-key-reused", errors=[reused])
         case QueueFull():
             return ProblemError(
-                429,
                 "queue-full-for-key" if error.own else "queue-full",
-                "The queue is full",
                 f"As many {'of your ' if error.own else ''}jobs wait as this server lets wait."
                 " Nothing was accepted; try again later.",
                 headers={"Retry-After": str(max(1, round(error.retry_after)))},
             )
         case OutOfMemoryError() | StoreFull():
-            images = isinstance(error, StoreFull)
-            kind, what = ("image-store", "image store") if images else ("queue-storage", "queue's storage")
-            return ProblemError(
-                507,
-                f"{kind}-full",
-                f"The {what} is full",
-                "Nothing was accepted; try again later.",
-                headers={"Retry-After": "30"},
-            )
+            kind = "image-store-full" if isinstance(error, StoreFull) else "queue-storage-full"
+            return ProblemError(kind, "Nothing was accepted; try again later.", headers={"Retry-After": "30"})
         case RedisError() | StoreError() | TimeoutError():
-            what = "image store" if isinstance(error, StoreError) else "queue"
             return ProblemError(
-                503,
                 "unavailable",
-                f"The {what} does not answer",
                 "Nothing was changed; try again in a few seconds.",
                 headers={"Retry-After": "5"},
+                title_values={"service": "image store" if isinstance(error, StoreError) else "queue"},
             )
         case HTTPException():
-            kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
-            title = HTTPStatus(error.status_code).phrase
-            return ProblemError(error.status_code, kind, title, str(error.detail), headers=error.headers)
+            return _framework_problem(error)
         case _:
-            return ProblemError(500, "internal-error", "The server met an unexpected error")
+            return ProblemError("internal-error")
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception of `app` with a problem."""
+    """Make `app` answer every exception with a problem."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
-        translated = translate(error)
-        if translated.problem.status == 405:
-            translated.headers |= _allowed(app, request.url.path)
-        if translated.problem.status >= 500:
-            log.error("%s: %s", type(error).__name__, error, exc_info=translated.problem.status == 500)
-        return problem_response(translated)
+        problem = problem_of(error)
+        if problem.problem.status == 405:
+            problem.headers |= _allow_header(app, request.url.path)
+        if problem.problem.status >= 500:
+            log.error("%s: %s", type(error).__name__, error, exc_info=problem.problem.status == 500)
+        return problem_response(problem)
 
     for kind in (
         ProblemError,
@@ -157,34 +146,42 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, answer)
 
 
-def _allowed(app: FastAPI, path: str) -> dict[str, str]:
-    """`Allow` with every method of a path; the framework knows those of the first handler that the path leads to."""
+def _framework_problem(error: HTTPException) -> ProblemError:
+    kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+    answer = ProblemError(kind, str(error.detail), headers=error.headers)
+    answer.problem.status = error.status_code
+    answer.problem.title = HTTPStatus(error.status_code).phrase
+    return answer
+
+
+def _allow_header(app: FastAPI, path: str) -> dict[str, str]:
+    """`Allow` with every method of a path. Starlette's own lists only the methods of the first matching route."""
     for template, operations in app.openapi()["paths"].items():
         if compile_path(template)[0].match(path):
             return {"Allow": ", ".join(sorted(method.upper() for method in operations))}
     return {}
 
 
-def faults_of(error: ProblemError | RecipeError) -> list[FieldProblem]:
-    """The fields at fault, where it is about fields."""
+def invalid_fields(error: ProblemError | RecipeError) -> list[FieldProblem]:
+    """The invalid fields that an error names; empty when it is about something else."""
     if isinstance(error, ProblemError):
         return error.problem.errors or []
     return [FieldProblem(pointer=f"#/{fault.field}", detail=fault.detail) for fault in error.errors]
 
 
-def field_problems(error: ValidationError) -> list[FieldProblem]:
-    """What is wrong with a body."""
+def body_problems(error: ValidationError) -> list[FieldProblem]:
+    """What pydantic found wrong with a body."""
     return [_body_problem(item) for item in error.errors(include_url=False, include_input=False)]
 
 
-def _field_problem(item: Mapping[str, object]) -> FieldProblem:
-    """FastAPI's error of a parameter."""
+def _parameter_problem(item: Mapping[str, object]) -> FieldProblem:
+    """FastAPI's error for a path, query or header parameter."""
     source, *path = (str(part) for part in item["loc"])  # type: ignore[attr-defined]
     return FieldProblem(pointer="#/" + "/".join(path), detail=f"{item['msg']} (in the {source})")
 
 
 def _body_problem(item: Mapping[str, Any]) -> FieldProblem:
-    """pydantic's error in our words. Its `input` is left out: it may be anything of any size."""
+    """One of pydantic's errors. Its `input` is left out because a client may send anything, of any size."""
     path = [str(part) for part in item["loc"]]
     if item["type"] == "json_invalid":
         return FieldProblem(pointer="#", detail="it is not JSON")

@@ -1,4 +1,4 @@
-"""Each request as a span, in the trace that its client began where it sends `traceparent`."""
+"""Records each request as a span. A client's `traceparent` header makes the span part of the client's trace."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs import tracing
 
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+_UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-class TracedRequests:
-    """ASGI middleware. A stream's span ends with its stream."""
+class TracingMiddleware:
+    """One span for each request. The span of an event stream lasts as long as the stream."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _QUIET:
+        if scope["type"] != "http" or scope["path"] in _UNTRACED:
             await self._app(scope, receive, send)
             return
 
-        async def noted(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "")
                 tracing.annotate(
@@ -40,4 +40,4 @@ class TracedRequests:
             http__request__method=scope["method"],
             url__path=scope["path"],
         ):
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_and_note)

@@ -1,4 +1,4 @@
-"""Server-sent events, parsed as a browser does (WHATWG HTML, section 9.2.6), for tests."""
+"""Parses server-sent events as a browser does (WHATWG HTML, section 9.2.6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 
 
 @dataclass(frozen=True)
-class Told:
+class ServerSentEvent:
     """One event."""
 
     name: str
@@ -19,21 +19,21 @@ class Told:
     id: str | None
 
 
-def events(response: httpx.Response) -> Iterator[Told]:
+def events(response: httpx.Response) -> Iterator[ServerSentEvent]:
     """Every event of a stream, until it ends."""
     fields: dict[str, str] = {}
     for line in response.iter_lines():
         if not line:
             if "data" in fields:
-                yield Told(fields.get("event", "message"), json.loads(fields["data"]), fields.get("id"))
+                yield ServerSentEvent(fields.get("event", "message"), json.loads(fields["data"]), fields.get("id"))
             fields = {}
         elif not line.startswith(":"):
             name, _, value = line.partition(": ")
             fields[name] = value
 
 
-def listen(http: httpx.Client, job_id: str, last_event_id: str | None = None) -> list[Told]:
-    """Everything that is told of a job from now, or from an event, to its end."""
+def listen(http: httpx.Client, job_id: str, last_event_id: str | None = None) -> list[ServerSentEvent]:
+    """Every event of a job from now, or after `last_event_id`, until the stream ends."""
     headers = {"last-event-id": last_event_id} if last_event_id else {}
     with http.stream("GET", f"/jobs/{job_id}/events", headers=headers) as response:
         assert response.status_code == 200, response.read()

@@ -11,32 +11,18 @@ from redis.exceptions import RedisError
 
 from jobs import tracing
 from jobs.claims import Fault, JobClaims
+from jobs.problems import PROBLEMS
 from jobs.record import JobRecord, State
 from worker.leases import Lease
 from worker.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
-_TITLES = {
-    "cannot-be-painted": "The request cannot be painted by this model",
-    "model-unavailable": "The model cannot be loaded",
-    "bad-picture": "The model did not produce a picture",
-    "engine-error": "The picture could not be painted",
-    "out-of-memory": "The picture does not fit into the device's memory",
-    "internal-error": "The worker met an unexpected error",
-    "model-process-died": "The model process died",
-    "device-error": "The device failed",
-    "load-timeout": "The model did not load in time",
-    "step-timeout": "The model process stopped making progress",
-    "job-timeout": "The job took longer than the server allows",
-    "store-failed": "The picture could not be stored",
-    "worker-stopped": "The worker was stopped",
-}
-
 
 def fault(reason: str, detail: str) -> Fault:
-    """The problem that the job's `error` shows."""
-    return Fault(f"urn:panoramas:problem:{reason}", _TITLES[reason], 500, detail)
+    """The problem that a job's `error` shows."""
+    problem = PROBLEMS[reason]
+    return Fault(problem.urn, problem.title, problem.status, detail)
 
 
 @dataclass(frozen=True, slots=True)

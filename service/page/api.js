@@ -1,14 +1,14 @@
-/** The API: requests with the key where there is one, problems as errors, event streams. */
+/** Calls the API: adds the API key, turns problems into errors, reads event streams. */
 
 import { ask, byId, pause } from "./dom.js";
 
 const KEY = "panoramas-key";
 let key = localStorage.getItem(KEY) ?? sessionStorage.getItem(KEY);
-let asking = null;
-const pictures = new Map(); // address to object URL, where a key is needed to fetch one
-const MOST_PICTURES = 80;
+let keyPrompt = null; // pending while the dialog is open
+const pictures = new Map(); // path to object URL, for images that need a key
+const MAX_PICTURES = 80;
 
-/** An answer that is a problem (RFC 9457), or none at all: then `status` is 0. */
+/** An error response (RFC 9457). `status` is 0 when the server did not respond. */
 export class Problem extends Error {
   constructor(status, body = {}, retryAfter = null) {
     super(body.detail ?? body.title ?? "The server does not answer");
@@ -18,40 +18,40 @@ export class Problem extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the same request may work in a moment. */
-  get passing() {
+  /** Whether the same request may succeed if it is sent again. */
+  get temporary() {
     return [0, 408, 502, 503, 504].includes(this.status);
   }
 }
 
 export const hasKey = () => Boolean(key);
 
-/** Ask for a key, once however many requests wait for it; false when the user does not want to. */
+/** Ask the user for a key. Concurrent requests share one dialog. Resolves to false if the user cancels. */
 export function askForKey(refused = Boolean(key)) {
-  asking ??= (async () => {
+  keyPrompt ??= (async () => {
     byId("key").value = "";
     byId("key-fault").textContent = refused ? "The server does not know this key." : "";
-    const given = await ask(byId("key-dialog"), byId("key-cancel"));
-    if (given) {
+    const entered = await ask(byId("key-dialog"), byId("key-cancel"));
+    if (entered) {
       key = byId("key").value.trim() || null;
       for (const storage of [localStorage, sessionStorage]) storage.removeItem(KEY);
       if (key) (byId("key-keep").checked ? localStorage : sessionStorage).setItem(KEY, key);
     }
     byId("key-button").hidden = false;
-    return given;
-  })().finally(() => (asking = null));
-  return asking;
+    return entered;
+  })().finally(() => (keyPrompt = null));
+  return keyPrompt;
 }
 
-/** The answer, once it is a good one. Raises Problem. */
+/** Send a request; the response if it is successful. Throws Problem. */
 export async function request(path, { method = "GET", json, headers = {}, signal } = {}) {
-  const sent = { ...headers };
+  const allHeaders = { ...headers };
   const used = key;
-  if (used) sent.Authorization = `Bearer ${used}`;
-  if (json !== undefined) sent["Content-Type"] = "application/json";
+  if (used) allHeaders.Authorization = `Bearer ${used}`;
+  if (json !== undefined) allHeaders["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers: sent, signal, body: json && JSON.stringify(json) });
+    response = await fetch(path, { method, headers: allHeaders, signal, body: json && JSON.stringify(json) });
   } catch (error) {
     throw error.name === "AbortError" ? error : new Problem(0);
   }
@@ -65,7 +65,7 @@ export async function request(path, { method = "GET", json, headers = {}, signal
 
 export const getJson = async (path, options) => (await request(path, options)).json();
 
-/** Submit under a key of its own, so that trying again after a cut-off answer never paints twice. */
+/** Submit under a new idempotency key, so that a retry after a lost response makes no second job. */
 export async function submit(json) {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const idempotency = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -73,47 +73,47 @@ export async function submit(json) {
     try {
       return await getJson("/panoramas", { method: "POST", json, headers: { "Idempotency-Key": idempotency } });
     } catch (error) {
-      if (!error.passing || tries === 4) throw error;
+      if (!error.temporary || tries === 4) throw error;
       await pause(500 * 2 ** tries);
     }
   }
 }
 
-/** An address that an <img> can load: itself, or where a key is needed what was fetched with it. */
+/** A URL that an <img> can load: the path itself, or an object URL if the image needs an API key. */
 export async function picture(path) {
   if (!key) return path;
   if (!pictures.has(path)) {
     const blob = await (await request(path)).blob();
     pictures.set(path, URL.createObjectURL(blob));
-    if (pictures.size > MOST_PICTURES) {
+    if (pictures.size > MAX_PICTURES) {
       const [oldest, url] = pictures.entries().next().value;
       pictures.delete(oldest);
-      setTimeout(() => URL.revokeObjectURL(url), 10_000); // whoever was just given it has loaded it by then
+      setTimeout(() => URL.revokeObjectURL(url), 10_000); // by then the image that was given this URL has loaded it
     }
   }
   return pictures.get(path);
 }
 
-const SILENCE = 40_000; // the server sends a comment every 15 s
+const TIMEOUT = 40_000; // milliseconds without data; the server sends a comment every 15 s
 
-/** Server-sent events {id, name, data}; EventSource cannot send a key. Ends with the stream, or by silence. */
+/** Server-sent events {id, name, data}, until the stream ends or times out. EventSource cannot send a key. */
 export async function* events(path, { lastId, signal }) {
-  const cut = new AbortController();
-  const onAbort = () => cut.abort();
+  const connection = new AbortController();
+  const onAbort = () => connection.abort();
   signal.addEventListener("abort", onAbort);
-  let watchdog = setTimeout(onAbort, SILENCE);
+  let watchdog = setTimeout(onAbort, TIMEOUT);
   try {
     const headers = lastId ? { "Last-Event-ID": lastId } : {};
-    const response = await request(path, { headers, signal: cut.signal });
+    const response = await request(path, { headers, signal: connection.signal });
     if (!response.body) return;
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let rest = ""; ; ) {
+    for (let incomplete = ""; ; ) {
       const { done, value } = await reader.read();
       if (done) return;
       clearTimeout(watchdog);
-      watchdog = setTimeout(onAbort, SILENCE);
-      const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
-      rest = blocks.pop();
+      watchdog = setTimeout(onAbort, TIMEOUT);
+      const blocks = (incomplete + value.replaceAll("\r", "")).split("\n\n");
+      incomplete = blocks.pop();
       for (const block of blocks) {
         const event = parse(block);
         if (event) yield event;
@@ -122,7 +122,7 @@ export async function* events(path, { lastId, signal }) {
   } finally {
     clearTimeout(watchdog);
     signal.removeEventListener("abort", onAbort);
-    cut.abort();
+    connection.abort();
   }
 }
 

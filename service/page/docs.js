@@ -2,5 +2,5 @@ window.SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  validatorUrl: null, // it would ask another host
+  validatorUrl: null, // the validator would be loaded from another host
 });

@@ -1,8 +1,8 @@
-/** Small helpers of the document. */
+/** Helpers for the DOM. */
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element: `on...` are listeners, `class` and the like attributes; false and null leave one out. */
+/** Create an element. Attributes named `on...` are listeners; those with false or null are left out. */
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -27,7 +27,7 @@ const SHAPES = {
   cross: "M6 6l12 12M18 6L6 18",
 };
 
-/** A line drawing of 24 by 24. */
+/** An icon of 24 by 24 pixels. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -39,23 +39,23 @@ export function icon(name) {
   return svg;
 }
 
-let told = 0;
+let toastTimer = 0;
 
-/** Read out by screen readers, once they have a moment. */
+/** Have screen readers read a text when they are idle. */
 export function announce(text) {
   byId("announcer").textContent = text;
 }
 
-/** A message that goes by itself. */
+/** Show a message for a few seconds. */
 export function toast(text) {
   const element = byId("toast");
   element.textContent = text;
   element.hidden = false;
-  clearTimeout(told);
-  told = setTimeout(() => (element.hidden = true), 6000);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => (element.hidden = true), 6000);
 }
 
-/** Resolves to true when a dialog's form is submitted, to false when it is closed otherwise. */
+/** Open a dialog. Resolves to true when its form is submitted, to false when it is closed in another way. */
 export function ask(dialog, cancelButton) {
   return new Promise((resolve) => {
     const form = dialog.querySelector("form");

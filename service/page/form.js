@@ -1,12 +1,12 @@
-/** The form, built from the request's JSON schema and GET /models. What a field is comes from there; here is the look. */
+/** The form. Its fields come from the request's JSON schema and GET /models; this file arranges and labels them. */
 
 import { h } from "./dom.js";
 
-// Where a field stands and what it is called on the page; one that is not named here is among the settings.
+// Fields shown first, and labels. Fields that are not listed here appear under "More settings".
 const FRONT = ["prompt", "model", "preset", "circular", "seed"];
 const SIZE = ["width", "height"];
-const FOR_PROGRAMS = ["metadata", "webhook_url", "priority"];
-const WORDS = {
+const NOT_SHOWN = ["metadata", "webhook_url", "priority"];
+const LABELS = {
   circular: "All the way round (360°)",
   num_inference_steps: "Steps",
   guidance_scale: "Guidance",
@@ -18,11 +18,11 @@ const WORDS = {
   guidance_start: "Guidance starts",
   guidance_end: "Guidance ends",
 };
-const HINTS = { seed: "random", prompt: "Snowy mountains above a lake at sunset…" };
+const PLACEHOLDERS = { seed: "random", prompt: "Snowy mountains above a lake at sunset…" };
 const DRAFT = "panoramas-draft";
 
-/** What a property of the schema takes: its variants without null, and whether it may be null. */
-function variant(property, schemas) {
+/** A property of the schema with its references resolved, and whether it may be null. */
+function fieldType(property, schemas) {
   const resolved = (part) => (part.$ref ? schemas[part.$ref.split("/").pop()] : part);
   const parts = (property.anyOf ?? property.allOf ?? [property]).map(resolved);
   const own = parts.find((part) => part.type !== "null") ?? {};
@@ -38,8 +38,8 @@ export class Form {
     this.#models = models;
     const request = schemas.PanoramaRequest;
     for (const [name, property] of Object.entries(request.properties)) {
-      const kind = variant(property, schemas);
-      if (!kind.type || kind.type === "object" || FOR_PROGRAMS.includes(name)) continue;
+      const kind = fieldType(property, schemas);
+      if (!kind.type || kind.type === "object" || NOT_SHOWN.includes(name)) continue;
       if (name === "model") kind.enum = models.items.map((model) => model.name);
       if (name === "model" && kind.enum.length < 2) continue;
       this.#fields.set(name, this.#field(name, kind, request.required?.includes(name)));
@@ -51,7 +51,7 @@ export class Form {
     form.addEventListener("submit", (event) => (event.preventDefault(), onSubmit()));
   }
 
-  /** The request as it stands: what is left empty is left out. Null where a field cannot be read. */
+  /** The request, without empty fields. Null if a field is not valid. */
   read() {
     this.fault([]);
     const values = {};
@@ -59,14 +59,14 @@ export class Form {
     for (const [name, { input, kind }] of this.#fields) {
       if (input.validity.badInput) faults.push({ pointer: `#/${name}`, detail: "must be a number" });
       else if (kind.type === "boolean") {
-        if (input.checked || !kind.nullable) values[name] = input.checked; // else the preset's, or the default
+        if (input.checked || !kind.nullable) values[name] = input.checked; // an unchecked nullable box leaves the value to the preset or default
       } else if (input.value !== "") values[name] = ["integer", "number"].includes(kind.type) ? Number(input.value) : input.value;
     }
     if (faults.length) this.fault(faults);
     return faults.length ? null : values;
   }
 
-  /** Fill in a recipe. */
+  /** Fill the form with a job's input. */
   write(values) {
     for (const [name, { input, kind }] of this.#fields) {
       const value = name in values ? values[name] : kind.default;
@@ -77,7 +77,7 @@ export class Form {
     this.#keep();
   }
 
-  /** Say what is wrong beside the fields it is about, and go to the first. Returns what is about none of them. */
+  /** Show each problem beside its field and focus the first. Returns the problems that belong to no field. */
   fault(faults) {
     const rest = [];
     for (const field of this.#fields.values()) {
@@ -112,8 +112,8 @@ export class Form {
     const input = this.#input(kind, { id, name, "aria-describedby": described, "aria-required": required });
     if (kind.default != null && kind.type !== "boolean") input.value = kind.default;
     if (kind.type === "boolean") input.checked = Boolean(kind.default);
-    if (HINTS[name]) input.placeholder = HINTS[name];
-    const label = h("label", { for: id }, WORDS[name] ?? kind.title);
+    if (PLACEHOLDERS[name]) input.placeholder = PLACEHOLDERS[name];
+    const label = h("label", { for: id }, LABELS[name] ?? kind.title);
     const parts = kind.type === "boolean" ? [h("span", { class: "check" }, input, label)] : [label, input];
     const element = h("div", { class: `field ${kind.type}`, "data-field": name },
       ...parts, hint && h("p", { class: "hint", id: `${id}-hint` }, hint), fault);
@@ -159,7 +159,7 @@ export class Form {
     );
   }
 
-  /** The chosen model's defaults and sizes, in the fields they are about. */
+  /** Show the chosen model's defaults and sizes in the fields. */
   #adapt() {
     const chosen = this.#fields.get("model")?.input.value;
     const model = this.#models.items.find((item) => (chosen ? item.name === chosen : item.default));
@@ -175,7 +175,7 @@ export class Form {
     this.#offerShapes(model);
   }
 
-  /** Once, twice, four, eight windows wide, as far as the server goes. */
+  /** Buttons for canvases two, four and eight views wide, up to the server's limit. */
   #offerShapes(model) {
     const [width, height] = SIZE.map((name) => this.#fields.get(name).input);
     const side = model.window_px;
@@ -196,7 +196,7 @@ export class Form {
     }
   }
 
-  /** What was typed outlives a reload. */
+  /** Save the form, so that it survives a reload. */
   #keep() {
     const values = [...this.#fields].map(([name, { input }]) => [name, input.type === "checkbox" ? input.checked : input.value]);
     sessionStorage.setItem(DRAFT, JSON.stringify(Object.fromEntries(values)));

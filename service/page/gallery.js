@@ -1,9 +1,9 @@
-/** One's panoramas, newest first, without an end. */
+/** The user's panoramas, newest first, loaded page by page while scrolling. */
 
 import { picture, request } from "./api.js";
 import { byId, h, icon } from "./dom.js";
 import { active } from "./jobs.js";
-import { telling } from "./stage.js";
+import { statusText } from "./stage.js";
 
 const PAGE = 24;
 const STATES = { failed: "Failed", canceled: "Canceled", expired: "Expired" };
@@ -19,11 +19,11 @@ export class Gallery {
     this.list = byId("gallery");
     jobs.addEventListener("change", ({ detail }) => this.#update(detail));
     byId("more").addEventListener("click", () => this.load());
-    this.sight = new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && this.load(), { rootMargin: "400px" });
-    this.sight.observe(byId("more"));
+    this.observer = new IntersectionObserver((entries) => entries.some((each) => each.isIntersecting) && this.load(), { rootMargin: "400px" });
+    this.observer.observe(byId("more"));
   }
 
-  /** The next page, where there is one. */
+  /** Load the next page, if there is one. */
   async load() {
     if (this.#loading || !this.#next) return;
     this.#loading = true;
@@ -34,12 +34,12 @@ export class Gallery {
       this.#loading = false;
       this.#count();
     }
-    // Still in sight: the observer tells changes alone.
-    this.sight.unobserve(byId("more"));
-    this.sight.observe(byId("more"));
+    // The observer reports only changes, so it is restarted in case the button is still visible.
+    this.observer.unobserve(byId("more"));
+    this.observer.observe(byId("more"));
   }
 
-  /** What has come meanwhile, from other windows and programs. */
+  /** Add jobs that other windows and programs have submitted meanwhile. */
   async refresh() {
     await this.#page(`/jobs?limit=${PAGE}`);
     this.#count();
@@ -100,25 +100,25 @@ export class Gallery {
       if (active(latest)) this.actions.cancel(latest);
       else this.actions.remove(latest);
     });
-    return { element, image, status, bar, link, button, shown: null, face: null };
+    return { element, image, status, bar, link, button, shown: null, icon: null };
   }
 
   #fill(card, job) {
-    const going = active(job);
+    const running = active(job);
     card.element.className = job.state;
     card.bar.style.inlineSize = `${job.progress.fraction * 100}%`;
     const when = new Date(job.created_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-    const text = going ? telling(job).filter(Boolean).join(" · ") : STATES[job.state] ?? `${job.input.width} × ${job.input.height} · ${when}`;
+    const text = running ? statusText(job).filter(Boolean).join(" · ") : STATES[job.state] ?? `${job.input.width} × ${job.input.height} · ${when}`;
     if (card.status.textContent !== text) card.status.textContent = text;
-    const face = going ? "cross" : "bin";
-    if (card.face !== face) {
-      card.face = face;
-      card.button.replaceChildren(icon(face));
-      card.button.setAttribute("aria-label", `${going ? "Cancel" : "Delete"}: ${job.input.prompt}`);
-      card.button.title = going ? "Cancel" : "Delete";
+    const wantedIcon = running ? "cross" : "bin";
+    if (card.icon !== wantedIcon) {
+      card.icon = wantedIcon;
+      card.button.replaceChildren(icon(wantedIcon));
+      card.button.setAttribute("aria-label", `${running ? "Cancel" : "Delete"}: ${job.input.prompt}`);
+      card.button.title = running ? "Cancel" : "Delete";
     }
     const small = job.links.thumbnail ?? job.links.image;
-    const wanted = job.state === "succeeded" ? small : going ? job.preview?.url : card.shown;
+    const wanted = job.state === "succeeded" ? small : running ? job.preview?.url : card.shown;
     if (wanted && wanted !== card.shown) this.#picture(card, wanted);
   }
 
@@ -130,7 +130,7 @@ export class Gallery {
       card.image.src = url;
       card.image.hidden = false;
     } catch {
-      // A card without a picture is one all the same.
+      // The card is shown without a picture.
     }
   }
 }

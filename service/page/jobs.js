@@ -1,9 +1,9 @@
-/** What the page knows of the jobs. Whoever shows them listens; nobody else keeps a copy. */
+/** The only copy of the jobs on the page. Components listen to its changes. */
 
 export const TERMINAL = new Set(["succeeded", "failed", "canceled", "expired"]);
 export const active = (job) => !TERMINAL.has(job.state);
 
-/** Jobs by id. `preview` is the latest one's address, `lost` says that its stream is cut off. */
+/** Jobs by id. `preview` is the latest preview event; `lost` is true while the event stream is disconnected. */
 export class Jobs extends EventTarget {
   #byId = new Map();
 
@@ -18,28 +18,28 @@ export class Jobs extends EventTarget {
     );
   }
 
-  /** The whole job, as the server tells it. A late answer never takes an ended job back. */
+  /** Store a job as the server sent it. A late response never replaces an ended job by a running one. */
   put(job) {
     const known = this.#byId.get(job.id);
     if (known && !active(known) && active(job)) return;
     this.#byId.set(job.id, { preview: known?.preview, lost: false, ...job });
-    this.#tell(job.id);
+    this.#notify(job.id);
   }
 
-  /** What has changed of it. */
+  /** Change some fields of a job. */
   patch(id, changes) {
     const known = this.#byId.get(id);
     if (!known) return;
     this.#byId.set(id, { ...known, ...changes });
-    this.#tell(id);
+    this.#notify(id);
   }
 
   remove(id) {
     this.#byId.delete(id);
-    this.#tell(id);
+    this.#notify(id);
   }
 
-  #tell(id) {
+  #notify(id) {
     this.dispatchEvent(new CustomEvent("change", { detail: id }));
   }
 }

@@ -1,11 +1,11 @@
-/** The page: what is asked for, what is on the stage, what is kept. The address says which job is looked at. */
+/** Connects form, stage and gallery. The address names the job on the stage. */
 
 import { Problem, askForKey, getJson, hasKey, request, submit } from "./api.js";
 import { announce, ask, byId, duration, pause, toast } from "./dom.js";
+import { JobFollower } from "./follower.js";
 import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { Jobs, active } from "./jobs.js";
-import { Live } from "./live.js";
 import { Stage } from "./stage.js";
 
 const TITLE = document.title;
@@ -14,7 +14,7 @@ let form = null;
 let current = null; // id of the job on the stage
 
 const actions = {
-  cancel: (job) => guarded(async () => {
+  cancel: (job) => showProblems(async () => {
     jobs.put(await getJson(`/jobs/${job.id}/cancel`, { method: "POST" }));
     announce("Canceling");
   }),
@@ -28,7 +28,7 @@ const actions = {
     byId("composer").scrollIntoView({ block: "nearest" });
     byId("prompt").focus();
   },
-  copy: (job) => guarded(async () => {
+  copy: (job) => showProblems(async () => {
     const address = new URL(`#/jobs/${job.id}`, location.href).href;
     try {
       await navigator.clipboard.writeText(address);
@@ -40,7 +40,7 @@ const actions = {
   remove: async (job) => {
     byId("delete-detail").textContent = `“${job.input.prompt}” and its picture will be gone for good.`;
     if (!(await ask(byId("delete-dialog"), byId("delete-cancel")))) return;
-    await guarded(async () => {
+    await showProblems(async () => {
       await request(`/jobs/${job.id}`, { method: "DELETE" });
       jobs.remove(job.id);
       announce("Deleted");
@@ -51,9 +51,9 @@ const actions = {
 
 const stage = new Stage(actions);
 const gallery = new Gallery(jobs, actions);
-const live = new Live(jobs, () => current);
+const follower = new JobFollower(jobs, () => current);
 
-/** Submit and go there. True when it was accepted. */
+/** Submit a request and show its job, or the problems in the form. */
 async function paint(values) {
   byId("form-fault").textContent = "";
   form.busy(true);
@@ -73,7 +73,8 @@ async function paint(values) {
   }
 }
 
-async function guarded(action) {
+/** Run an action and show a problem as a toast. */
+async function showProblems(action) {
   try {
     await action();
   } catch (error) {
@@ -82,7 +83,7 @@ async function guarded(action) {
   }
 }
 
-/** Show what the address says. */
+/** Show the job that the address names. */
 async function route() {
   const found = /^#\/jobs\/([0-9a-f]{32})$/.exec(location.hash);
   if (location.hash && !found && !/^#\/?$/.test(location.hash)) return; // a link within the page
@@ -92,7 +93,7 @@ async function route() {
   if (!jobs.get(current)) {
     const id = current;
     try {
-      const job = await patiently(() => getJson(`/jobs/${id}`));
+      const job = await untilAnswered(() => getJson(`/jobs/${id}`));
       jobs.put(job);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
@@ -101,7 +102,7 @@ async function route() {
     }
   }
   show(jobs.get(current));
-  live.update();
+  follower.update();
 }
 
 function show(job) {
@@ -110,13 +111,13 @@ function show(job) {
   document.title = job?.input ? `${part}${job.input.prompt.slice(0, 60)} · ${TITLE}` : TITLE;
 }
 
-/** Try again for as long as the server is away. */
-async function patiently(action) {
+/** Retry for as long as the server does not answer. */
+async function untilAnswered(action) {
   for (let tries = 0; ; tries++) {
     try {
       return await action();
     } catch (error) {
-      if (!error.passing) throw error;
+      if (!error.temporary) throw error;
       if (tries === 1) toast("The server does not answer; trying again.");
       await pause(Math.min(5000, 300 * 2 ** tries));
     }
@@ -125,22 +126,22 @@ async function patiently(action) {
 
 jobs.addEventListener("change", ({ detail }) => {
   if (detail === current) show(jobs.get(current));
-  live.update();
+  follower.update();
   gallery.mark(current);
 });
 addEventListener("hashchange", route);
-document.addEventListener("visibilitychange", () => document.hidden || guarded(() => gallery.refresh()));
+document.addEventListener("visibilitychange", () => document.hidden || showProblems(() => gallery.refresh()));
 byId("key-button").addEventListener("click", async () => (await askForKey(false)) && location.reload());
 byId("key-button").hidden = !hasKey();
 
 async function start() {
-  const [openapi, models] = await Promise.all(["/openapi.json", "/models"].map((path) => patiently(() => getJson(path))));
+  const [openapi, models] = await Promise.all(["/openapi.json", "/models"].map((path) => untilAnswered(() => getJson(path))));
   form = new Form(byId("composer"), openapi.components.schemas, models, () => {
     const values = form.read();
     if (values) paint(values);
   });
   document.documentElement.dataset.ready = "";
-  await Promise.all([route(), patiently(() => gallery.load())]);
+  await Promise.all([route(), untilAnswered(() => gallery.load())]);
 }
 
 start().catch((error) => {

@@ -1,9 +1,9 @@
-/** What a picture was painted with, and what to do with it. */
+/** A job's input and the buttons for it. */
 
 import { h, icon } from "./dom.js";
 import { active } from "./jobs.js";
 
-/** Elements that tell a job's input and offer `actions` on it. */
+/** Elements that show a job's input, and buttons for `actions`. */
 export function recipe(job, actions) {
   const { input, model, timings } = job;
   const seconds = timings && Object.values(timings).reduce((sum, each) => sum + each, 0);

@@ -1,21 +1,20 @@
-/** What is looked at: a job on its way with its preview, its picture, or why there is none. */
+/** The large view: a running job with its preview, a finished picture, or the reason why there is none. */
 
 import { picture } from "./api.js";
 import { announce, byId, duration, h, icon } from "./dom.js";
 import { active } from "./jobs.js";
 
-const PHASES = {
-  queued: "Waiting",
+/** Labels of the phases of a running job. `starting` lasts until the worker reports its first phase. */
+export const PHASE_LABELS = {
   starting: "Starting",
   loading: "Loading the model",
   encoding: "Reading the prompt",
   denoising: "Painting",
-  decoding: "Developing",
-  storing: "Keeping",
+  decoding: "Decoding the picture",
 };
 
-/** What happens now, in a few words: [phase, detail]. */
-export function telling(job) {
+/** A job's status as text: [phase, detail]. A phase of a later version is shown by its name. */
+export function statusText(job) {
   const { step, total_steps, phase } = job.progress;
   const left = job.eta_seconds == null ? "" : ` · ${duration(job.eta_seconds)} left`;
   if (job.lost) return ["Reconnecting", "the painting goes on meanwhile"];
@@ -23,8 +22,7 @@ export function telling(job) {
     const ahead = job.queue_position;
     return ["Waiting", `${ahead ? `${ahead} before this one` : "next in line"}${left}`];
   }
-  const name = PHASES[phase] ?? phase.charAt(0).toUpperCase() + phase.slice(1);
-  return [name, `${phase === "denoising" ? `step ${step} of ${total_steps}` : ""}${left}`.replace(/^ · /, "")];
+  return [PHASE_LABELS[phase] ?? phase, `${phase === "denoising" ? `step ${step} of ${total_steps}` : ""}${left}`.replace(/^ · /, "")];
 }
 
 const ENDED = {
@@ -34,7 +32,7 @@ const ENDED = {
 };
 
 export class Stage {
-  #shown = null; // id and state that are on show
+  #shown = null; // id and state of the job that is shown
   #announced = "";
   #preview = null;
   #viewer = null;
@@ -45,12 +43,12 @@ export class Stage {
     this.#buildTools();
   }
 
-  /** Show a job; null is the empty page, undefined an address of nothing (any more). */
+  /** Show a job. null shows the empty page; undefined means that the address belongs to no job (any more). */
   show(job) {
     const before = this.job;
     this.job = job;
     const shown = job ? `${job.id} ${job.state}` : String(job);
-    if (job && active(job)) this.#tell(job);
+    if (job && active(job)) this.#showStatus(job);
     if (shown === this.#shown) return;
     this.#shown = shown;
     if (before?.id !== job?.id) this.#preview = null;
@@ -69,19 +67,19 @@ export class Stage {
     this.#recipe(job);
   }
 
-  #tell(job) {
-    const [phase, detail] = telling(job);
+  #showStatus(job) {
+    const [phase, detail] = statusText(job);
     byId("phase").textContent = phase;
     byId("detail").textContent = detail;
     byId("progress").value = job.progress.fraction;
     byId("progress").dataset.step = job.progress.step;
     byId("working").classList.toggle("begun", job.state === "running");
     const quarter = Math.floor(job.progress.fraction * 4) * 25;
-    this.#say(job.state === "queued" ? `${phase}, ${detail}` : quarter ? `${phase}, ${quarter} percent` : phase);
+    this.#announce(job.state === "queued" ? `${phase}, ${detail}` : quarter ? `${phase}, ${quarter} percent` : phase);
     if (job.preview && job.preview.url !== this.#preview) this.#showPreview(job.preview.url);
   }
 
-  /** The picture is swapped once it has loaded, so that nothing flickers. */
+  /** Replace the preview once the new one has loaded, so that it does not flicker. */
   async #showPreview(url) {
     this.#preview = url;
     try {
@@ -92,16 +90,16 @@ export class Stage {
       byId("preview").src = next.src;
       byId("preview").hidden = false;
     } catch {
-      // The next one comes in a second.
+      // Skip it; the next preview follows in a second.
     }
   }
 
-  async #open(job, watched) {
-    if (watched) this.#say("The panorama is there.");
+  async #open(job, wasFollowed) {
+    if (wasFollowed) this.#announce("The panorama is there.");
     try {
       const image = new Image();
       image.src = await picture(job.result.url);
-      const [viewer] = await Promise.all([this.#look(), image.decode()]);
+      const [viewer] = await Promise.all([this.#loadViewer(), image.decode()]);
       if (this.job?.id !== job.id) return;
       byId("look").setAttribute("aria-label", `Panorama: ${job.input.prompt}`);
       byId("look").hidden = byId("tools").hidden = false;
@@ -117,8 +115,8 @@ export class Stage {
     }
   }
 
-  /** The viewer comes with the first picture. */
-  async #look() {
+  /** The viewer is loaded with the first picture. */
+  async #loadViewer() {
     const { Viewer } = await import("./viewer.js");
     return (this.#viewer ??= new Viewer(byId("look"), byId("canvas"), byId("stage")));
   }
@@ -127,10 +125,10 @@ export class Stage {
     byId("ended").hidden = false;
     byId("ended-title").textContent = ENDED[state];
     byId("ended-detail").textContent = detail;
-    this.#say(`${ENDED[state]}. ${detail}`);
+    this.#announce(`${ENDED[state]}. ${detail}`);
   }
 
-  #say(text) {
+  #announce(text) {
     if (text !== this.#announced) announce((this.#announced = text));
   }
 
@@ -147,7 +145,7 @@ export class Stage {
     );
   }
 
-  /** It comes with the first job. */
+  /** The module is loaded with the first job. */
   async #recipe(job) {
     const section = byId("recipe");
     section.hidden = !job?.input;

@@ -1,17 +1,17 @@
-/** Look around in a wide picture: drag, wheel, pinch and keys. A circular one goes round without an end. */
+/** Pan and zoom in a wide picture by dragging, wheel, pinching and keys. A circular picture repeats without end. */
 
-const CLOSEST = 6; // screen pixels to one of the picture's
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const MAX_SCALE = 6; // CSS pixels for each picture pixel
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 const clamp = (value, low, high) => (low > high ? (low + high) / 2 : Math.min(Math.max(value, low), high));
 
 export class Viewer {
   #image = null;
   #circular = false;
-  #x = 0; // of the picture, in its pixels, in the middle of the element
+  #x = 0; // the picture's point in the middle of the element, in picture pixels
   #y = 0;
-  #scale = 1; // CSS pixels to one of the picture's
-  #fitted = true; // the user has not zoomed: keep filling the height when the size changes
-  #fingers = new Map();
+  #scale = 1; // CSS pixels for each picture pixel
+  #fitted = true; // until the user zooms, a change of size keeps the height filled
+  #pointers = new Map();
   #speed = { x: 0, y: 0, at: 0 };
   #frame = 0;
   #scrolled = 0;
@@ -25,13 +25,13 @@ export class Viewer {
     element.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel"]) element.addEventListener(name, (event) => this.#up(event));
     element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-    element.addEventListener("dblclick", (event) => this.zoom(2, ...this.#place(event)));
+    element.addEventListener("dblclick", (event) => this.zoom(2, ...this.#point(event)));
     element.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("fullscreenchange", () => this.#resized());
     addEventListener("scroll", () => (this.#scrolled = performance.now()), { passive: true });
   }
 
-  /** Show a loaded image, its middle first. */
+  /** Show a loaded image, centred. */
   show(image, circular) {
     this.#stop();
     this.#image = image;
@@ -42,11 +42,11 @@ export class Viewer {
     this.#resized();
   }
 
-  /** Zoom about a place of the element, by default its middle. */
+  /** Zoom about a point of the element, by default its middle. */
   zoom(factor, x = this.#size.width / 2, y = this.#size.height / 2) {
     this.#stop();
     const { width, height } = this.#size;
-    const scale = clamp(this.#scale * factor, this.#least, CLOSEST);
+    const scale = clamp(this.#scale * factor, this.#least, MAX_SCALE);
     this.#x += (x - width / 2) * (1 / this.#scale - 1 / scale);
     this.#y += (y - height / 2) * (1 / this.#scale - 1 / scale);
     this.#scale = scale;
@@ -54,12 +54,12 @@ export class Viewer {
     this.#draw();
   }
 
-  /** As much of the picture as there is. */
+  /** Zoom out to the whole picture. */
   whole() {
     this.zoom(this.#least / this.#scale);
   }
 
-  /** Fill the screen, or stop doing so. Where the browser cannot (phones), fill the window. */
+  /** Toggle full screen. Browsers without full screen (phones) fill the window instead. */
   async full() {
     if (document.fullscreenElement) await document.exitFullscreen();
     else if (this.fullElement.requestFullscreen) await this.fullElement.requestFullscreen();
@@ -87,7 +87,7 @@ export class Viewer {
     this.#draw();
   }
 
-  /** At the next frame, so that many moves cost one drawing. */
+  /** Draw at the next animation frame, so that many moves need one drawing. */
   #draw() {
     if (!this.#image) return;
     const { width, height } = this.#size;
@@ -95,7 +95,7 @@ export class Viewer {
     const [halfWidth, halfHeight] = [width / 2 / this.#scale, height / 2 / this.#scale];
     this.#x = this.#circular ? ((this.#x % w) + w) % w : clamp(this.#x, halfWidth, w - halfWidth);
     this.#y = clamp(this.#y, halfHeight, h - halfHeight);
-    // A finger scrolls the page up and down unless the picture itself can move that way.
+    // A vertical swipe scrolls the page, unless the picture itself can move vertically.
     this.element.style.touchAction = h * this.#scale > height + 1 ? "none" : "pan-y";
     Object.assign(this.element.dataset, { x: this.#x.toFixed(2), y: this.#y.toFixed(2), scale: this.#scale.toFixed(4) });
     this.#frame ||= requestAnimationFrame(() => {
@@ -118,29 +118,29 @@ export class Viewer {
     let left = width / 2 - this.#x * scale;
     if (this.#circular) left -= Math.ceil(left / (w * scale)) * w * scale;
     do {
-      // Both edges are rounded from the same numbers, so that copies meet without a gap.
+      // Both edges are rounded from the same numbers, so there is no gap between copies.
       const [from, to] = [Math.round(left), Math.round(left + w * scale)];
       context.drawImage(this.#image, from, top, to - from, bottom - top);
       left += w * scale;
     } while (this.#circular && left < width);
-    this.#paintPlace(context, width, height, width / (w * scale), ratio);
+    this.#paintPosition(context, width, height, width / (w * scale), ratio);
   }
 
-  /** A thin line at the foot says which part is seen. */
-  #paintPlace(context, width, height, share, ratio) {
+  /** Draw a thin bar at the bottom that shows the visible part. */
+  #paintPosition(context, width, height, share, ratio) {
     if (share > 0.995) return;
-    const [length, thick, foot] = [Math.min(160 * ratio, width / 3), 3 * ratio, height - 12 * ratio];
+    const [length, thickness, bottom] = [Math.min(160 * ratio, width / 3), 3 * ratio, height - 12 * ratio];
     const from = width / 2 - length / 2;
     context.fillStyle = "#fff5";
-    context.fillRect(from, foot, length, thick);
+    context.fillRect(from, bottom, length, thickness);
     context.fillStyle = "#fff";
     let start = this.#x / this.#image.naturalWidth - share / 2;
     start -= Math.floor(start);
-    context.fillRect(from + start * length, foot, Math.min(share, 1 - start) * length, thick);
-    context.fillRect(from, foot, Math.max(0, start + share - 1) * length, thick);
+    context.fillRect(from + start * length, bottom, Math.min(share, 1 - start) * length, thickness);
+    context.fillRect(from, bottom, Math.max(0, start + share - 1) * length, thickness);
   }
 
-  #place(event) {
+  #point(event) {
     const box = this.element.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   }
@@ -155,21 +155,21 @@ export class Viewer {
     if (event.button) return;
     this.#stop();
     this.element.setPointerCapture(event.pointerId);
-    this.#fingers.set(event.pointerId, this.#place(event));
+    this.#pointers.set(event.pointerId, this.#point(event));
     this.#speed = { x: 0, y: 0, at: event.timeStamp };
   }
 
   #move(event) {
-    const before = this.#fingers.get(event.pointerId);
+    const before = this.#pointers.get(event.pointerId);
     if (!before) return;
-    const now = this.#place(event);
-    const others = [...this.#fingers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
-    this.#fingers.set(event.pointerId, now);
+    const now = this.#point(event);
+    const others = [...this.#pointers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+    this.#pointers.set(event.pointerId, now);
     const [x, y] = [now[0] - before[0], now[1] - before[1]];
     if (others.length) {
-      const far = (place) => Math.hypot(place[0] - others[0][0], place[1] - others[0][1]);
+      const distance = (place) => Math.hypot(place[0] - others[0][0], place[1] - others[0][1]);
       this.#pan(x / 2, y / 2);
-      this.zoom(far(now) / Math.max(far(before), 1), (now[0] + others[0][0]) / 2, (now[1] + others[0][1]) / 2);
+      this.zoom(distance(now) / Math.max(distance(before), 1), (now[0] + others[0][0]) / 2, (now[1] + others[0][1]) / 2);
       return;
     }
     const passed = Math.max(event.timeStamp - this.#speed.at, 1);
@@ -178,12 +178,12 @@ export class Viewer {
   }
 
   #up(event) {
-    if (!this.#fingers.delete(event.pointerId) || this.#fingers.size) return;
-    if (calm.matches || event.type === "pointercancel" || event.timeStamp - this.#speed.at > 60) return;
+    if (!this.#pointers.delete(event.pointerId) || this.#pointers.size) return;
+    if (reducedMotion.matches || event.type === "pointercancel" || event.timeStamp - this.#speed.at > 60) return;
     this.#glide(performance.now());
   }
 
-  /** Go on for a moment after a flick. */
+  /** Keep moving for a moment after a flick. */
   #glide(before) {
     this.gliding = requestAnimationFrame((now) => {
       const passed = Math.min(now - before, 50);
@@ -200,7 +200,7 @@ export class Viewer {
   }
 
   #wheel(event) {
-    // Somebody scrolling the page past the picture does not mean the picture.
+    // Ignore the wheel while the user scrolls the page past the picture.
     if (!this.#image || performance.now() - this.#scrolled < 300) return;
     const unit = event.deltaMode === 1 ? 16 : 1;
     if (Math.abs(event.deltaX) > Math.abs(event.deltaY) || event.shiftKey) {
@@ -209,7 +209,7 @@ export class Viewer {
       this.#pan(-(event.deltaX || event.deltaY) * unit, 0);
     } else if (event.deltaY < 0 || this.#scale > this.#least * 1.001) {
       event.preventDefault();
-      this.zoom(Math.exp(-event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.0015)), ...this.#place(event));
+      this.zoom(Math.exp(-event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.0015)), ...this.#point(event));
     }
   }
 

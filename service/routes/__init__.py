@@ -1,9 +1,9 @@
-"""The operations, one noun a module."""
+"""The API's operations, one module for each resource."""
 
 from fastapi import APIRouter
 
 from service.routes import batches, events, health, images, jobs, models, panoramas, webhooks
 
 router = APIRouter()
-for noun in (panoramas, batches, jobs, images, events, webhooks, models, health):
-    router.include_router(noun.router)
+for module in (panoramas, batches, jobs, images, events, webhooks, models, health):
+    router.include_router(module.router)

@@ -1,4 +1,4 @@
-"""Is the process alive, and can jobs be accepted."""
+"""Health checks and metrics."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
-from service.dependencies import Held
-from service.metrics import exposition
-from service.responses import problems
-from service.schemas import Health
+from service.dependencies import AppServices
+from service.metrics import render_metrics
+from service.openapi_responses import problem_responses
+from service.schemas.server import Health
 
 router = APIRouter(tags=["health"])
 
@@ -22,9 +22,13 @@ async def livez() -> Health:
 
 
 @router.get(
-    "/readyz", operation_id="readyz", summary="Can jobs be accepted", response_model=Health, responses=problems(503)
+    "/readyz",
+    operation_id="readyz",
+    summary="Can jobs be accepted",
+    response_model=Health,
+    responses=problem_responses(503),
 )
-async def readyz(services: Held) -> Health:
+async def readyz(services: AppServices) -> Health:
     """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them."""
     async with asyncio.timeout(5):
         workers = await services.board.workers()
@@ -51,7 +55,7 @@ panoramas_queue_depth{priority="interactive"} 3.0
         }
     },
 )
-async def get_metrics(services: Held, request: Request) -> Response:
+async def get_metrics(services: AppServices, request: Request) -> Response:
     """Queue, jobs, workers, phases, steps, model loads and GPU memory of the whole service, whichever API process is
     asked; `panoramas_http_*` and `panoramas_api_*` are this process's own. It answers while Redis is away.
     """
@@ -59,6 +63,6 @@ async def get_metrics(services: Held, request: Request) -> Response:
         figures = await services.figures()
     except (RedisError, TimeoutError):
         figures = None
-    services.requests.listeners.set(services.hub.listeners)
-    text, media_type = exposition(services.requests, figures, request.headers.get("accept", ""))
+    services.requests.event_streams.set(services.event_hub.listener_count)
+    text, media_type = render_metrics(services.requests, figures, request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store"})

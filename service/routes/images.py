@@ -1,4 +1,4 @@
-"""The picture of a job, in the form that the client takes, and its thumbnail."""
+"""A job's image in the format that the client accepts, and its thumbnail."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from jobs.board import JobView
 from jobs.record import State
 from jobs.store import ImageDamaged, ImageMissing
 from service.conditional import BadRange, byte_range, is_fresh
-from service.dependencies import FoundJob, Held, Services, gone
-from service.pictures import THUMBNAIL, Form, forms, preferred
+from service.dependencies import AppServices, RequestedJob, Services, expired
+from service.image_formats import THUMBNAIL, ImageFormat, available_formats, negotiate
+from service.job_response import retry_after
+from service.openapi_responses import NOT_MODIFIED, problem_responses, response_header
 from service.problems import ProblemError
-from service.responses import NOT_MODIFIED, header, problems
-from service.schemas import retry_after
 
 router = APIRouter(tags=["jobs"])
 
 _IMMUTABLE = "private, max-age=31536000, immutable"
 _HEADERS = {
-    "ETag": header("Of this form of the image; the PNG's is its sha256, in quotes"),
-    "Accept-Ranges": header("`bytes`"),
-    "Cache-Control": header("Immutable: an image never changes"),
-    "Vary": header("`Accept`"),
+    "ETag": response_header("Of this form of the image; the PNG's is its sha256, in quotes"),
+    "Accept-Ranges": response_header("`bytes`"),
+    "Cache-Control": response_header("Immutable: an image never changes"),
+    "Vary": response_header("`Accept`"),
 }
 _FILE = {"schema": {"type": "string", "format": "binary"}}
-_FORMS = dict.fromkeys(("image/png", "image/webp", "image/jpeg", "image/avif"), _FILE)
-_PART = {"Content-Range": header("Which part of how much")}
+_CONTENT = dict.fromkeys(("image/png", "image/webp", "image/jpeg", "image/avif"), _FILE)
+_PART = {"Content-Range": response_header("Which part of how much")}
 
 
 @router.head("/jobs/{job_id}/image", include_in_schema=False)
@@ -37,21 +37,21 @@ _PART = {"Content-Range": header("Which part of how much")}
     summary="Fetch a job's image",
     response_class=Response,
     responses={
-        200: {"description": "The picture", "content": _FORMS, "headers": _HEADERS},
-        206: {"description": "A part of it", "content": _FORMS, "headers": {**_HEADERS, **_PART}},
+        200: {"description": "The picture", "content": _CONTENT, "headers": _HEADERS},
+        206: {"description": "A part of it", "content": _CONTENT, "headers": {**_HEADERS, **_PART}},
         **NOT_MODIFIED,
-        **problems(404, 406, 409, 410, 416, 422),
+        **problem_responses(404, 406, 409, 410, 416, 422),
     },
 )
-async def get_image(view: FoundJob, services: Held, request: Request) -> Response:
+async def get_image(view: RequestedJob, services: AppServices, request: Request) -> Response:
     """The PNG, with the settings that painted it in its text chunks; WebP, JPEG or AVIF where `Accept` prefers that to
     PNG by name. `Range`, `If-Range` and `If-None-Match` work on each form.
     """
-    form = preferred(request.headers.get("accept"), forms())
-    if form is None:
-        known = ", ".join(form.media_type for form in forms())
-        raise ProblemError(406, "not-acceptable", "The image cannot be had in that form", f"Accept: one of {known}")
-    return await _picture(view, services, request, form, {"Vary": "Accept"})
+    image_format = negotiate(request.headers.get("accept"), available_formats())
+    if image_format is None:
+        known = ", ".join(offered.media_type for offered in available_formats())
+        raise ProblemError("not-acceptable", f"Accept: one of {known}")
+    return await _image_response(view, services, request, image_format, {"Vary": "Accept"})
 
 
 @router.head("/jobs/{job_id}/thumbnail", include_in_schema=False)
@@ -68,58 +68,60 @@ async def get_image(view: FoundJob, services: Held, request: Request) -> Respons
         },
         206: {"description": "A part of it", "content": {"image/jpeg": _FILE}, "headers": _PART},
         **NOT_MODIFIED,
-        **problems(404, 409, 410, 416, 422),
+        **problem_responses(404, 409, 410, 416, 422),
     },
 )
-async def get_thumbnail(view: FoundJob, services: Held, request: Request) -> Response:
+async def get_thumbnail(view: RequestedJob, services: AppServices, request: Request) -> Response:
     """Some ten kB, for lists of many jobs. It is there when the image is."""
-    return await _picture(view, services, request, THUMBNAIL, {})
+    return await _image_response(view, services, request, THUMBNAIL, {})
 
 
-async def _picture(
-    view: JobView, services: Services, request: Request, form: Form, headers: dict[str, str]
+async def _image_response(
+    view: JobView, services: Services, request: Request, image_format: ImageFormat, headers: dict[str, str]
 ) -> Response:
     result = _committed(view)
-    etag = services.pictures.etag(result, form)
+    etag = services.images.etag(result, image_format)
     headers = {"ETag": etag, "Cache-Control": _IMMUTABLE, **headers}
     if is_fresh(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     try:
-        data = await services.pictures.get(result, form)
+        data = await services.images.get(result, image_format)
     except ImageMissing as error:
-        raise gone() from error
+        raise expired() from error
     except ImageDamaged as error:
-        raise ProblemError(500, "image-damaged", "The stored image does not match its digest") from error
-    headers["Content-Disposition"] = f'inline; filename="panorama-{view.record.id}.{form.suffix}"'
-    return _whole_or_part(request, data, form.media_type, headers)
+        raise ProblemError("image-damaged") from error
+    headers["Content-Disposition"] = f'inline; filename="panorama-{view.record.id}.{image_format.suffix}"'
+    return _full_or_partial(request, data, image_format.media_type, headers)
 
 
 def _committed(view: JobView) -> dict[str, Any]:
-    """What the record says of the image.
+    """The job's result, which names the stored image.
 
     Raises:
-        ProblemError: where there is none, yet or any more.
+        ProblemError: 410 when the image has expired, 409 when the job has none (yet).
     """
     record = view.record
     if record.state == State.EXPIRED:
-        raise gone()
+        raise expired()
     if record.state == State.SUCCEEDED and record.result is not None:
         return record.result
-    again = {} if record.state.terminal else retry_after(view)
-    title = f"The job has no image: it {'is' if not record.state.terminal else 'has'} {record.state}"
-    if record.state == State.CANCELED:
-        title = "The job has no image: it was canceled"
-    raise ProblemError(409, "no-image", title, headers=again)
+    if not record.state.terminal:
+        raise _no_image(f"is {record.state}", retry_after(view))
+    raise _no_image("was canceled" if record.state == State.CANCELED else f"has {record.state}")
 
 
-def _whole_or_part(request: Request, data: bytes, media_type: str, headers: dict[str, str]) -> Response:
+def _no_image(state: str, headers: dict[str, str] | None = None) -> ProblemError:
+    return ProblemError("no-image", headers=headers, title_values={"state": state})
+
+
+def _full_or_partial(request: Request, data: bytes, media_type: str, headers: dict[str, str]) -> Response:
     headers["Accept-Ranges"] = "bytes"
-    asked = request.headers.get("range") if request.method == "GET" else None  # RFC 9110, 14.2: GET alone
+    range_header = request.headers.get("range") if request.method == "GET" else None  # only GET has ranges (14.2)
     try:
-        part = byte_range(asked, request.headers.get("if-range"), headers["ETag"], len(data))
+        part = byte_range(range_header, request.headers.get("if-range"), headers["ETag"], len(data))
     except BadRange as error:
         size = {"Content-Range": f"bytes */{len(data)}"}
-        raise ProblemError(416, "range-outside", "The range lies outside the image", headers=size) from error
+        raise ProblemError("range-outside", headers=size) from error
     if part is None:
         return Response(data, media_type=media_type, headers=headers)
     first, last = part

@@ -1,4 +1,4 @@
-"""Look at jobs, cancel them, delete them."""
+"""Get, list, cancel and delete jobs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from fastapi import APIRouter, Header, Query, Response
 
 from jobs.listing import CURSOR_PATTERN
 from jobs.record import State
-from service.answers import job_etag
 from service.conditional import is_fresh
-from service.dependencies import Caller, FoundJob, Held, JobId, find_batch, gone, no_such_job
-from service.preferences import Prefer, wait_seconds
+from service.dependencies import AppServices, CurrentCaller, JobId, RequestedJob, expired, find_batch, unknown_job
+from service.job_response import job_etag, retry_after
+from service.openapi_responses import NOT_MODIFIED, problem_responses, response_header
+from service.prefer_header import Prefer, wait_seconds
 from service.problems import ProblemError
-from service.responses import NOT_MODIFIED, header, problems
-from service.schemas import ID_PATTERN, Job, Jobs, job_out, retry_after
+from service.schemas.common import ID_PATTERN
+from service.schemas.jobs import Job, Jobs, job_schema
 
 router = APIRouter(tags=["jobs"])
 
-_SEEN = {
+_JOB_HEADERS = {
     200: {
         "headers": {
-            "ETag": header("Changes whenever something happens to the job"),
-            "Retry-After": header("Seconds until it is worth looking again, while the job has not ended", "integer"),
-            "Preference-Applied": header("The `wait=N` that was applied"),
+            "ETag": response_header("Changes whenever something happens to the job"),
+            "Retry-After": response_header(
+                "Seconds until it is worth looking again, while the job has not ended", "integer"
+            ),
+            "Preference-Applied": response_header("The `wait=N` that was applied"),
         }
     }
 }
@@ -36,11 +39,11 @@ _SEEN = {
     operation_id="getJob",
     summary="Look at a job",
     response_model=Job,
-    responses={**_SEEN, **NOT_MODIFIED, **problems(404, 410, 422)},  # type: ignore[dict-item]
+    responses={**_JOB_HEADERS, **NOT_MODIFIED, **problem_responses(404, 410, 422)},  # type: ignore[dict-item]
 )
 async def get_job(
-    view: FoundJob,
-    services: Held,
+    view: RequestedJob,
+    services: AppServices,
     prefer: Prefer,
     if_none_match: Annotated[str | None, Header(description="304 when the job is still as it was")] = None,
 ) -> Response:
@@ -49,10 +52,10 @@ async def get_job(
     seconds = wait_seconds(prefer, services.settings.max_wait)
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"
-        view = await services.hub.wait(view, seconds)
+        view = await services.event_hub.wait(view, seconds)
     if not view.record.state.terminal:
         headers.update(retry_after(view))
-    job = job_out(view)
+    job = job_schema(view)
     headers["ETag"] = job_etag(job)
     if is_fresh(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -65,13 +68,13 @@ async def get_job(
     summary="List jobs",
     response_model=Jobs,
     responses={
-        200: {"headers": {"Link": header('The next page, `rel="next"`, where there is one (RFC 8288)')}},
-        **problems(404, 422),
+        200: {"headers": {"Link": response_header('The next page, `rel="next"`, where there is one (RFC 8288)')}},
+        **problem_responses(404, 422),
     },
 )
 async def list_jobs(
-    services: Held,
-    caller: Caller,
+    services: AppServices,
+    caller: CurrentCaller,
     response: Response,
     state: Annotated[State | None, Query(description="Only those in this state", examples=["succeeded"])] = None,
     batch: Annotated[str | None, Query(pattern=ID_PATTERN, description="Only those of this batch")] = None,
@@ -87,11 +90,11 @@ async def list_jobs(
         await find_batch(batch, services, caller)
     page = await services.listing.page(caller.owner, state=state, batch=batch, cursor=cursor, limit=limit)
     if page.next_cursor:
-        asked = {"state": state, "batch": batch, "cursor": page.next_cursor, "limit": limit}
-        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        parameters = {"state": state, "batch": batch, "cursor": page.next_cursor, "limit": limit}
+        query = urlencode({name: value for name, value in parameters.items() if value is not None})
         response.headers["Link"] = f'</jobs?{query}>; rel="next"'
     response.headers["Cache-Control"] = "private, no-cache"
-    return Jobs(items=[job_out(view) for view in await services.board.views(page.records)])
+    return Jobs(items=[job_schema(view) for view in await services.board.views(page.records)])
 
 
 @router.post(
@@ -100,16 +103,16 @@ async def list_jobs(
     summary="Cancel a job",
     status_code=202,
     response_model=Job,
-    responses=problems(404, 410, 422),
+    responses=problem_responses(404, 410, 422),
 )
-async def cancel_job(view: FoundJob, services: Held) -> Job:
+async def cancel_job(view: RequestedJob, services: AppServices) -> Job:
     """Idempotent. A queued job is canceled at once, a running one within a step; an ended one stays as it is."""
     job_id = view.record.id
-    known = await services.board.cancel(job_id)
-    after = await services.board.get(job_id) if known else None
-    if after is None:
-        raise no_such_job(job_id)
-    return job_out(after)
+    found = await services.board.cancel(job_id)
+    canceled = await services.board.get(job_id) if found else None
+    if canceled is None:
+        raise unknown_job(job_id)
+    return job_schema(canceled)
 
 
 @router.delete(
@@ -120,22 +123,18 @@ async def cancel_job(view: FoundJob, services: Held) -> Job:
     response_class=Response,
     responses={
         204: {"description": "Gone: the job and its image are 410 from now on"},
-        **problems(404, 409, 410, 422),
+        **problem_responses(404, 409, 410, 422),
     },
 )
-async def delete_job(job_id: JobId, view: FoundJob, services: Held) -> Response:
+async def delete_job(job_id: JobId, view: RequestedJob, services: AppServices) -> Response:
     """Only for a job that has ended; one that has not is a 409: cancel it first."""
     if view.record.state == State.EXPIRED:
-        raise gone()
+        raise expired()
     if not view.record.state.terminal:
-        raise ProblemError(
-            409,
-            "not-ended",
-            f"The job is {view.record.state}",
-            "Cancel it first, then delete it.",
-            headers=retry_after(view),
-        )
-    # The image goes first: a crash in between leaves a record to try again, never an image that nobody knows.
+        detail = f"It is {view.record.state}. Cancel it first, then delete it."
+        raise ProblemError("not-ended", detail, headers=retry_after(view))
+    # The image is deleted first: after a crash in between, the record is still there for another try. The other order
+    # could leave an image without a record.
     await asyncio.to_thread(services.store.delete_job, job_id)
     await services.board.delete(job_id)
     return Response(status_code=204)

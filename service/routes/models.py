@@ -1,4 +1,4 @@
-"""Which models can be asked for."""
+"""The models that this server offers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from fastapi import APIRouter
 
 from recipe.fields import VIEW_WEIGHTS
 from recipe.schedulers import SCHEDULERS
-from service.dependencies import Held
-from service.schemas import Models, model_info
+from service.dependencies import AppServices
+from service.schemas.server import Models, model_schema
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/models", operation_id="listModels", summary="List the models", response_model=Models)
-async def list_models(services: Held) -> Models:
+async def list_models(services: AppServices) -> Models:
     """The allow-list with each model's own defaults, the schedulers, and this server's limits."""
-    first = next(iter(services.catalog))
+    default = next(iter(services.catalog))
     settings = services.settings
     return Models(
-        items=[model_info(spec, default=name == first) for name, spec in services.catalog.items()],
+        items=[model_schema(spec, default=name == default) for name, spec in services.catalog.items()],
         schedulers=list(SCHEDULERS),
         view_weights=list(VIEW_WEIGHTS),
         limits={

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from jobs import logs, tracing
 from jobs.idempotency import Idempotency
-from service.answers import job_answer
-from service.bodies import JSON, PNG, media_type, panorama_of_json, panorama_of_recipe, spooled
-from service.dependencies import Caller, Held
-from service.preferences import Prefer, wait_seconds
-from service.responses import header, problems
-from service.schemas import Job, retry_after
-from service.submission import resolved, webhook_target
+from service.dependencies import AppServices, CurrentCaller, IdempotencyKey
+from service.job_response import job_response, retry_after
+from service.openapi_responses import problem_responses, response_header
+from service.prefer_header import Prefer, wait_seconds
+from service.request_body import JSON, PNG, body_file, media_type, panorama_from_json, panorama_from_png
+from service.resolve_request import resolve_input, resolve_webhook_url
+from service.schemas.jobs import Job
 
 router = APIRouter(tags=["panoramas"])
 log = logging.getLogger(__name__)
@@ -29,26 +29,16 @@ _BODY = {
     },
 }
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$",
-        description="Yours, for one submit: sent again within 24 hours it makes no second job",
-        examples=["8e03978e-40d5-43e8-bc93-6894a57f9324"],
-    ),
-]
 _HEADERS = {
-    "Location": header("The job"),
-    "Idempotency-Replayed": header("`true` when the Idempotency-Key has made this job before"),
-    "Preference-Applied": header("The `wait=N` that was applied"),
+    "Location": response_header("The job"),
+    "Idempotency-Replayed": response_header("`true` when the Idempotency-Key has made this job before"),
+    "Preference-Applied": response_header("The `wait=N` that was applied"),
 }
-ACCEPTED: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job has ended within the time of `Prefer: wait`", "model": Job, "headers": _HEADERS},
     202: {
         "description": "Accepted: the job will reach a terminal state",
-        "headers": {**_HEADERS, "Retry-After": header("Seconds until it is worth looking", "integer")},
+        "headers": {**_HEADERS, "Retry-After": response_header("Seconds until it is worth looking", "integer")},
     },
 }
 
@@ -59,11 +49,15 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
     summary="Submit a panorama",
     status_code=202,
     response_model=Job,
-    responses={**ACCEPTED, **problems(415, 422, 507)},
+    responses={**_RESPONSES, **problem_responses(415, 422, 507)},
     openapi_extra={"requestBody": _BODY},
 )
 async def submit_panorama(
-    request: Request, services: Held, caller: Caller, prefer: Prefer, idempotency_key: IdempotencyKey = None
+    request: Request,
+    services: AppServices,
+    caller: CurrentCaller,
+    prefer: Prefer,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Answers at once with the job; follow `Location` until its `state` is terminal.
 
@@ -73,16 +67,16 @@ async def submit_panorama(
     The body may also be a PNG that this service has painted: its recipe is painted again.
     """
     if media_type(request, JSON, PNG) == PNG:
-        async with spooled(request) as file:
-            body = panorama_of_recipe(file)
+        async with body_file(request) as file:
+            body = panorama_from_png(file)
     else:
-        body = panorama_of_json(await request.body())
-    params, webhook_url = resolved(services, body), webhook_target(services, body)
+        body = panorama_from_json(await request.body())
+    job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
     services.store.check_room()
-    idempotency = Idempotency.of(idempotency_key, body.asked_for()) if idempotency_key else None
+    idempotency = Idempotency.of(idempotency_key, body.requested_fields()) if idempotency_key else None
     view = await services.board.submit(
         uuid.uuid4().hex,
-        params,
+        job_input,
         body.metadata,
         owner=caller.owner,
         priority=body.priority,
@@ -99,7 +93,7 @@ async def submit_panorama(
     seconds = wait_seconds(prefer, services.settings.max_wait)
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"
-        view = await services.hub.wait(view, seconds)
+        view = await services.event_hub.wait(view, seconds)
     if view.record.state.terminal and seconds is not None:
-        return job_answer(view, status=200, headers=headers)
-    return job_answer(view, status=202, headers={**headers, **retry_after(view)})
+        return job_response(view, status=200, headers=headers)
+    return job_response(view, status=202, headers={**headers, **retry_after(view)})

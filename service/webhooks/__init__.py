@@ -1,1 +1,1 @@
-"""Telling others that a job has ended, by Standard Webhooks (https://www.standardwebhooks.com)."""
+"""Notifies clients when a job has ended, by Standard Webhooks (https://www.standardwebhooks.com)."""

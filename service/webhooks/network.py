@@ -1,8 +1,9 @@
-"""One POST to an address that a client has given: to a checked address of it, and to nowhere else.
+"""Sends one POST to a URL that a client has given, and connects only to addresses that the rules allow.
 
-Every attempt looks the name up anew, checks all its addresses, and connects to one of those just checked, with the
-name in `Host` and in TLS; so a name that changes its mind between check and connection gains nothing. No redirect is
-followed, no proxy of the environment is used, no connection is kept, and of an answer nothing but its head is read.
+Every attempt resolves the host again, checks all its addresses, and connects to one of the addresses just checked, so
+a DNS answer that changes in between (DNS rebinding) has no effect. The host name is still used for `Host` and TLS. No
+redirect is followed, no proxy from the environment is used, no connection is reused, and only the head of the response
+is read.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ log = logging.getLogger(__name__)
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 
-class NoAddress(httpcore.ConnectError):
-    """The name has no address that may be called. It does not say which it has: that may be nobody's business."""
+class NoAllowedAddress(httpcore.ConnectError):
+    """The host has no address that may be called. The addresses are not reported, because they may be internal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """`status` is None where nothing has answered; `retry_after` is what the answer asks for, in seconds."""
+class WebhookResponse:
+    """`status` is None when there was no response; `retry_after` is the header's value in seconds, else 0."""
 
     status: int | None
     error: str | None = None
@@ -41,17 +42,17 @@ class Answer:
 
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
-    """Every address of a name, as this machine sees it; in a thread, for a slow name server is no reason to wait.
+    """Every address of a host, from this machine's resolver. Runs in a thread, so the event loop does not block.
 
     Raises:
-        OSError, UnicodeError
+        OSError, UnicodeError: when the host cannot be resolved.
     """
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ipaddress.ip_address(address[0]) for *_, address in found]
 
 
-class CheckedNetwork(httpcore.AnyIOBackend):
-    """The only way out: connects to addresses that the rules allow."""
+class CheckedNetworkBackend(httpcore.AnyIOBackend):
+    """Connects only to addresses that the rules allow."""
 
     def __init__(self, rules: TargetRules, look_up: Resolve) -> None:
         super().__init__()
@@ -62,33 +63,33 @@ class CheckedNetwork(httpcore.AnyIOBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - its parent's
+        timeout: float | None = None,  # noqa: ASYNC109 - the parent's signature
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """As its parent's, to the first address that answers. One that is not allowed rules all of them out."""
-        failure: Exception = NoAddress(host)
-        for address in await self._checked(host, port):
+        """Connect to the first address that answers. If any address is not allowed, none is tried."""
+        failure: Exception = NoAllowedAddress(host)
+        for address in await self._allowed_addresses(host, port):
             try:
                 return await super().connect_tcp(str(address), port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
 
-    async def _checked(self, host: str, port: int) -> Sequence[Address]:
+    async def _allowed_addresses(self, host: str, port: int) -> Sequence[Address]:
         try:
             addresses = await self._look_up(host, port)
         except (OSError, UnicodeError, ValueError) as error:
-            raise NoAddress(host) from error
+            raise NoAllowedAddress(host) from error
         for address in addresses:
             if not self._rules.allows(address):
-                log.warning("a webhook's host %s is at %s, which is not allowed", host, address)
-                raise NoAddress(host)
+                log.warning("webhook: %s resolves to %s, which is not allowed", host, address)
+                raise NoAllowedAddress(host)
         return addresses
 
 
-class Poster:
-    """Posts, within `timeout` seconds from the look-up to the answer's head."""
+class WebhookClient:
+    """Sends webhook calls. `timeout` seconds cover everything from name resolution to the response's head."""
 
     def __init__(
         self, rules: TargetRules, *, timeout: float, look_up: Resolve = resolve, tls: ssl.SSLContext | None = None
@@ -96,28 +97,28 @@ class Poster:
         self._rules = rules
         self._timeout = timeout
         self._tls = tls or httpx.create_ssl_context()
-        self._network = CheckedNetwork(rules, look_up)
+        self._network = CheckedNetworkBackend(rules, look_up)
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Never raises for what a target does or leaves undone."""
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> WebhookResponse:
+        """Send one call. Failures of the target are returned, never raised."""
         try:
-            self._rules.url(url)  # the rules may have changed since the submit
+            self._rules.url(url)  # checked again, because the rules may have changed since the submit
             async with (
                 asyncio.timeout(self._timeout),
                 self._connection(url) as connection,
                 connection.stream("POST", url, headers=list(headers.items()), content=body) as response,
             ):
-                return _answer(response.status, {name.lower(): value for name, value in response.headers})
+                return _read_response(response.status, {name.lower(): value for name, value in response.headers})
         except ValueError as error:
-            return Answer(None, f"the address {error}")
-        except NoAddress:
-            return Answer(None, "the name has no address that may be called")
+            return WebhookResponse(None, f"the address {error}")
+        except NoAllowedAddress:
+            return WebhookResponse(None, "the name has no address that may be called")
         except (TimeoutError, httpcore.TimeoutException):
-            return Answer(None, f"no answer within {self._timeout:g} s")
+            return WebhookResponse(None, f"no answer within {self._timeout:g} s")
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
-            log.info("webhook: %r", error)
+            log.info("webhook: the connection failed: %r", error)
             tls = isinstance(error.__cause__ or error.__context__, ssl.SSLError)
-            return Answer(None, "TLS failed: is its certificate valid?" if tls else "the connection failed")
+            return WebhookResponse(None, "TLS failed: is its certificate valid?" if tls else "the connection failed")
 
     def _connection(self, url: str) -> httpcore.AsyncHTTPConnection:
         return httpcore.AsyncHTTPConnection(
@@ -125,16 +126,18 @@ class Poster:
         )
 
 
-def _answer(status: int, headers: Mapping[bytes, bytes]) -> Answer:
+def _read_response(status: int, headers: Mapping[bytes, bytes]) -> WebhookResponse:
     if 200 <= status < 300:
-        return Answer(status)
+        return WebhookResponse(status)
     if 300 <= status < 400:
-        return Answer(status, "it redirects, and no redirect is followed")
-    return Answer(status, f"it answered {status}", _seconds(headers.get(b"retry-after", b"").decode("latin-1").strip()))
+        return WebhookResponse(status, "it redirects, and no redirect is followed")
+    return WebhookResponse(
+        status, f"it answered {status}", _seconds(headers.get(b"retry-after", b"").decode("latin-1").strip())
+    )
 
 
 def _seconds(retry_after: str) -> float:
-    """The header's seconds or date (RFC 9110, 10.2.3); 0 where there is none to be read."""
+    """`Retry-After` in seconds, from its number or its date (RFC 9110, 10.2.3); 0 if it is missing or invalid."""
     if retry_after.isdecimal():
         return float(retry_after[:9])
     try:

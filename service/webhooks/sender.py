@@ -1,4 +1,4 @@
-"""The process that calls webhooks: takes what is due, calls many targets at once, and settles each call by itself."""
+"""The process that sends webhook calls: takes due calls from the outbox, sends many at once, records each outcome."""
 
 from __future__ import annotations
 
@@ -21,73 +21,78 @@ from jobs.connection import connected
 from jobs.outbox import DueCall, Outbox, Outcome
 from jobs.record import JobRecord
 from jobs.settings import Settings
-from service.schemas import job_out, moment
-from service.webhooks.network import Answer, Poster
-from service.webhooks.schemas import JobEnded, message_id
+from service.schemas.common import utc_time
+from service.schemas.jobs import job_schema
+from service.schemas.webhooks import JobEnded, message_id
+from service.webhooks.network import WebhookClient, WebhookResponse
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
 
 log = logging.getLogger(__name__)
 
-# Calls under way: of a target so few that a slow one holds up itself alone, and of an owner so many that whoever names
-# slow targets by the dozen leaves room for the others.
-_AT_ONCE, _OF_OWNER, _OF_TARGET = 512, 128, 4
-_LOOK_EVERY = 0.2  # seconds; a call that has ended makes it look at once
+# Concurrent calls, in all, for each owner and for each target. A slow target delays only calls to itself, and an owner
+# with many slow targets leaves room for the others.
+_MAX_CALLS, _MAX_PER_OWNER, _MAX_PER_TARGET = 512, 128, 4
+_POLL_SECONDS = 0.2  # the outbox is also polled as soon as a call ends
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """When a call that failed is tried again: `attempts` in all, the pauses between them fourfold each time."""
+class RetrySchedule:
+    """When a failed call is tried again: `attempts` in all, and each pause is four times the one before."""
 
     attempts: int
     first: float
     longest: float
 
-    def pause(self, attempt: int, asked: float = 0.0) -> float:
-        """Seconds after the failure of an attempt (from 1), scattered, so that a target that comes back is not run
-        over. `asked` is its Retry-After."""
+    def pause(self, attempt: int, retry_after: float = 0.0) -> float:
+        """Seconds to wait after attempt number `attempt` (from 1) has failed.
+
+        The pauses vary at random, so that a target that recovers does not get all its calls at once.
+        """
         own = min(self.first * 4.0 ** min(attempt - 1, 20), self.longest) * random.uniform(0.8, 1.2)
-        return max(own, min(asked, self.longest))
+        return max(own, min(retry_after, self.longest))
 
 
 class Sender:
-    """Sends until it is told to stop. Any number may run; a call belongs to one of them."""
+    """Sends calls until it is stopped. Several processes may run; each call is leased to one of them."""
 
-    def __init__(self, outbox: Outbox, poster: Poster, signer: Signer, schedule: Schedule, *, timeout: float) -> None:
+    def __init__(
+        self, outbox: Outbox, client: WebhookClient, signer: Signer, schedule: RetrySchedule, *, timeout: float
+    ) -> None:
         self._outbox = outbox
-        self._poster = poster
+        self._client = client
         self._signer = signer
         self._schedule = schedule
         self._timeout = timeout
-        self._under_way: Counter[str] = Counter()
+        self._in_progress: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Returns when the calls under way have ended, soon after `stop` is set."""
+        """Run until `stop` is set, then wait for the calls in progress."""
         while not stop.is_set():
             self._wake.clear()
             try:
-                await self._begin()
+                await self._start_due_calls()
             except (RedisError, TimeoutError, OSError) as error:
-                log.warning("webhooks wait: %s", error)
+                log.warning("webhook calls are delayed: %s", error)
                 await asyncio.sleep(1)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_EVERY)
+                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._timeout + 1)
 
-    async def _begin(self) -> None:
-        room = _AT_ONCE - len(self._tasks)
+    async def _start_due_calls(self) -> None:
+        room = _MAX_CALLS - len(self._tasks)
         if room == 0:
             return
-        # Longer than a call can take: an answer is settled before anybody else may call again.
+        # Longer than a call can take, so that its outcome is recorded before another process may repeat it.
         lease = 2 * self._timeout + 1
         calls = await self._outbox.take(
-            room, of_target=_OF_TARGET, of_owner=_OF_OWNER, under_way=self._under_way, lease=lease
+            room, of_target=_MAX_PER_TARGET, of_owner=_MAX_PER_OWNER, under_way=self._in_progress, lease=lease
         )
         for call in calls:
-            self._under_way[call.target] += 1
+            self._in_progress[call.target] += 1
             task = asyncio.create_task(self._call(call))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -96,31 +101,31 @@ class Sender:
         job = call.job
         try:
             with logs.job_context(job.id), tracing.span("webhook", kind="client", parent=job.traceparent):
-                began = time.monotonic()
-                answer = await self._post(job)
-                await self._settle(call, answer, time.monotonic() - began)
+                started = time.monotonic()
+                response = await self._post(job)
+                await self._record(call, response, time.monotonic() - started)
         except Exception:
-            log.exception("job %s: its webhook was not called", job.id)  # it is due again when its lease ends
+            log.exception("job %s: the webhook call failed", job.id)  # it is due again when its lease ends
         finally:
-            self._under_way[call.target] -= 1
-            if not self._under_way[call.target]:
-                del self._under_way[call.target]
+            self._in_progress[call.target] -= 1
+            if not self._in_progress[call.target]:
+                del self._in_progress[call.target]
             self._wake.set()
 
-    async def _post(self, job: JobRecord) -> Answer:
-        body = message(job)
-        signed = self._signer.headers(job.owner, message_id(job), datetime.now(UTC), body)
-        headers = {"Content-Type": "application/json", "User-Agent": "panoramas-webhooks", **signed}
-        return await self._poster.post(job.webhook_url, headers, body.encode())
+    async def _post(self, job: JobRecord) -> WebhookResponse:
+        body = message_body(job)
+        signature = self._signer.headers(job.owner, message_id(job), datetime.now(UTC), body)
+        headers = {"Content-Type": "application/json", "User-Agent": "panoramas-webhooks", **signature}
+        return await self._client.post(job.webhook_url, headers, body.encode())
 
-    async def _settle(self, call: DueCall, answer: Answer, seconds: float) -> None:
-        outcome = self._outcome(call, answer)
-        again_in = self._schedule.pause(call.attempt, answer.retry_after)
-        log.info("job %s: webhook %s (attempt %d, status %s)", call.job.id, outcome, call.attempt, answer.status)
-        for pause in (0.2, 0.5, 1, 2, 4, None):  # Redis may be away for a moment; the call has been made
+    async def _record(self, call: DueCall, response: WebhookResponse, seconds: float) -> None:
+        outcome = self._outcome(call, response)
+        again_in = self._schedule.pause(call.attempt, response.retry_after)
+        log.info("job %s: webhook %s (attempt %d, status %s)", call.job.id, outcome, call.attempt, response.status)
+        for pause in (0.2, 0.5, 1, 2, 4, None):  # Redis may be away; the call is made and must not be repeated
             try:
                 await self._outbox.settle(
-                    call, outcome, status=answer.status, error=answer.error, again_in=again_in, seconds=seconds
+                    call, outcome, status=response.status, error=response.error, again_in=again_in, seconds=seconds
                 )
                 return
             except (RedisError, TimeoutError, OSError):
@@ -128,40 +133,40 @@ class Sender:
                     raise
                 await asyncio.sleep(pause)
 
-    def _outcome(self, call: DueCall, answer: Answer) -> Outcome:
-        if answer.error is None:
+    def _outcome(self, call: DueCall, response: WebhookResponse) -> Outcome:
+        if response.error is None:
             return "delivered"
-        if answer.status == 410:
+        if response.status == 410:
             return "disabled"
         return "failed" if call.attempt >= self._schedule.attempts else "pending"
 
 
-def message(job: JobRecord) -> str:
-    """What is told of a job that has ended."""
-    told = JobEnded(
+def message_body(job: JobRecord) -> str:
+    """The body of the call about a job's end."""
+    event = JobEnded(
         type=f"panorama.{job.state}",
-        timestamp=moment(job.finished_at),
-        data=job_out(JobView(job, None, None)),
+        timestamp=utc_time(job.finished_at),
+        data=job_schema(JobView(job, None, None)),
     )
-    return told.model_dump_json()
+    return event.model_dump_json()
 
 
 async def _send(settings: Settings, redis_url: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(ending, stop.set)
-    loop.set_default_executor(ThreadPoolExecutor(_AT_ONCE, "names"))  # a name server may let all of them wait
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.set_default_executor(ThreadPoolExecutor(_MAX_CALLS, "resolver"))  # each call may wait for a slow name server
     redis = connected(redis_url)
     rules = TargetRules(settings.webhook_allow_http, settings.webhook_networks)
     sender = Sender(
         Outbox(redis),
-        Poster(rules, timeout=settings.webhook_timeout),
+        WebhookClient(rules, timeout=settings.webhook_timeout),
         Signer(settings.webhook_secrets),
-        Schedule(settings.webhook_attempts, settings.webhook_first_retry, settings.webhook_longest_retry),
+        RetrySchedule(settings.webhook_attempts, settings.webhook_first_retry, settings.webhook_longest_retry),
         timeout=settings.webhook_timeout,
     )
-    log.info("webhooks are called from here")
+    log.info("sending webhook calls")
     try:
         await sender.run(stop)
     finally:

@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks, each owner's with a secret of its own: who knows theirs can forge nobody else's."""
+"""Signs calls by Standard Webhooks. Each owner has a secret of its own, so no owner can forge another's calls."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ PREFIX = "whsec_"
 
 
 class Signer:
-    """`secrets` are the server's, the present one first; while one is being replaced, both sign."""
+    """`secrets` are the server's own, the current one first. While one is replaced, both sign each call."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = secrets
 
     def secret(self, owner: str) -> str:
-        """What an owner verifies with. Where there are no API keys it is the server's own."""
+        """The secret that an owner verifies calls with. On a server without API keys it is the server's own."""
         return _derived(self._secrets[0], owner)
 
     def headers(self, owner: str, message_id: str, at: datetime, body: str) -> dict[str, str]:
-        """`webhook-id`, `webhook-timestamp` and `webhook-signature` of one attempt; `at` is in UTC."""
+        """The headers `webhook-id`, `webhook-timestamp` and `webhook-signature`; `at` is in UTC."""
         signed = [Webhook(_derived(secret, owner)).sign(message_id, at, body) for secret in self._secrets]
         return {
             "webhook-id": message_id,

@@ -29,8 +29,8 @@ from panoramas import (
     WaitTimeout,
 )
 from panoramas.calls import MEDIA_TYPES
-from service.examples import BATCH, JOB
-from service.schemas import PanoramaRequest as ServersRequest
+from service.openapi_examples import BATCH, JOB
+from service.schemas.requests import PanoramaRequest as ServersRequest
 from testkit.http import jobs_made
 from testkit.processes import Stack, eventually
 from testkit.proxy import Proxy, proxy_to

@@ -1,4 +1,4 @@
-"""A headless Chromium, Debian's own, and a service to paint with."""
+"""A headless Chromium from Debian, and a service with the demo model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from testkit.processes import Stack, running_stack
 from tests.page.visitor import Visitor
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NONE = "no Chromium here: `apt-get install chromium` brings Debian's"
+NO_CHROMIUM = "Chromium is not installed: `apt-get install chromium`"
 
 
-# Not for the whole session: Playwright's event loop would be in the way of other tests' own.
+# Not for the whole session, because Playwright's running event loop breaks other tests that use asyncio.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip(NONE)
+        pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         with playwright.chromium.launch(executable_path=CHROMIUM, args=options) as running:
@@ -32,20 +32,20 @@ def browser() -> Iterator[Browser]:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The service with the demo model and one worker."""
     if CHROMIUM is None:
-        pytest.skip(NONE)
+        pytest.skip(NO_CHROMIUM)
     with running_stack(tmp_path_factory.mktemp("studio"), "demo") as running:
         yield running
 
 
 @pytest.fixture
 def context_options() -> dict[str, Any]:
-    """How the browser is set up; a module or a test may say otherwise."""
+    """Settings of the browser context. A module or a class may override this fixture."""
     return {"viewport": {"width": 1200, "height": 800}}
 
 
 @pytest.fixture
 def page(browser: Browser, context_options: dict[str, Any]) -> Iterator[Page]:
-    """A fresh browser profile. What its console calls an error fails the test."""
+    """A page in a fresh profile. Script errors and violations of the security policy fail the test."""
     context = browser.new_context(**context_options)
     context.set_default_timeout(30_000)
     page = context.new_page()
@@ -59,7 +59,7 @@ def page(browser: Browser, context_options: dict[str, Any]) -> Iterator[Page]:
 
 @pytest.fixture
 def visitor(page: Page, studio: Stack) -> Visitor:
-    """Somebody who has just opened the page."""
+    """A user who has just opened the page."""
     visitor = Visitor(page, studio.url)
     visitor.open()
     return visitor

@@ -1,4 +1,4 @@
-"""For everybody: keys alone, small screens, screen readers, dark rooms; and with an API key."""
+"""Accessibility: keyboard, small screens, screen readers, dark mode. And the dialog for an API key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.page.visitor import Visitor
 
 def assert_accessible(page: Page) -> None:
     """axe-core finds nothing."""
-    page.wait_for_timeout(400)  # fading colours have no contrast of their own
+    page.wait_for_timeout(400)  # colours in transition would fail the contrast check
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
 
@@ -45,7 +45,7 @@ def test_axe_finds_nothing_in_any_state(browser: Browser, studio: Stack, scheme:
         assert_accessible(visitor.page)
 
 
-def test_a_panorama_is_painted_and_looked_at_by_keys_alone(visitor: Visitor) -> None:
+def test_the_keyboard_alone_can_paint_and_view_a_panorama(visitor: Visitor) -> None:
     keyboard = visitor.page.keyboard
     keyboard.press("Tab")
     expect(visitor.page.get_by_role("link", name="Skip to the prompt")).to_be_focused()
@@ -61,9 +61,9 @@ def test_a_panorama_is_painted_and_looked_at_by_keys_alone(visitor: Visitor) -> 
         keyboard.press("Shift+Tab")
     for _ in range(4):
         keyboard.press("+")
-    x = visitor.place()[0]
+    x = visitor.position()[0]
     keyboard.press("ArrowRight")
-    assert visitor.place()[0] != x
+    assert visitor.position()[0] != x
 
 
 class TestPhone:
@@ -71,28 +71,28 @@ class TestPhone:
     def context_options(self) -> dict[str, Any]:
         return {"viewport": {"width": 375, "height": 667}, "is_mobile": True, "has_touch": True}
 
-    def test_on_a_phone_nothing_is_cut_off(self, visitor: Visitor) -> None:
-        fits = "document.documentElement.scrollWidth <= innerWidth"
-        assert visitor.page.evaluate(fits)
+    def test_a_phone_shows_everything(self, visitor: Visitor) -> None:
+        fits_width = "document.documentElement.scrollWidth <= innerWidth"
+        assert visitor.page.evaluate(fits_width)
         visitor.paint("hills on a phone", steps=2)
         expect(visitor.viewer).to_be_visible(timeout=60_000)
-        assert visitor.page.evaluate(fits)
+        assert visitor.page.evaluate(fits_width)
         expect(visitor.viewer).to_be_in_viewport(ratio=0.9)
         small = visitor.page.locator("button:visible, select:visible, input[type=number]:visible").evaluate_all(
             "all => all.filter(each => each.getBoundingClientRect().height < 24).map(each => each.outerHTML)"
         )
-        assert not small, "WCAG 2.2, 2.5.8: a target is at least 24 px high"
+        assert not small, "WCAG 2.2, 2.5.8: targets are at least 24 px high"
 
 
 @pytest.fixture
 def locked(tmp_path_factory: pytest.TempPathFactory, studio: Stack) -> Iterator[Stack]:
-    """A service that asks for a key, without a worker."""
+    """A service with API keys and without a worker."""
     keys = f"me:{hashlib.sha256(b'a secret').hexdigest()}"
     with running_stack(tmp_path_factory.mktemp("locked"), "demo", workers=0, PANORAMAS_API_KEYS=keys) as running:
         yield running
 
 
-def test_the_page_asks_for_a_key_where_one_is_needed(page: Page, locked: Stack) -> None:
+def test_the_page_asks_for_a_key_if_the_server_needs_one(page: Page, locked: Stack) -> None:
     page.goto(locked.url)
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()

@@ -1,4 +1,4 @@
-"""The web page as files: what it may load, how long it is kept, how much of it there is."""
+"""The page's static files: what they may load, how they are cached, and their size."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.page import FOLDER, files
+from service.web_page import FOLDER, files
 from testkit.workerless import WorkerlessApi
 
-OWN = sorted(path for path in FOLDER.iterdir() if path.is_file())
-TEXT = [path for path in OWN if path.suffix in {".html", ".js", ".css", ".svg"}]
-LATER = {"recipe.js", "viewer.js", "docs.html", "docs.js"}  # they come with the first job, and on a page of their own
+PAGE_FILES = sorted(path for path in FOLDER.iterdir() if path.is_file())
+TEXT = [path for path in PAGE_FILES if path.suffix in {".html", ".js", ".css", ".svg"}]
+LOADED_LATER = {"recipe.js", "viewer.js", "docs.html", "docs.js"}  # loaded with the first job, or by the documentation
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def page(workerless: WorkerlessApi) -> httpx.Response:
     return workerless.http.get("/")
 
 
-def test_the_page_may_load_nothing_but_its_own(page: httpx.Response) -> None:
+def test_the_page_may_load_only_its_own_files(page: httpx.Response) -> None:
     policy = dict(part.split(maxsplit=1) for part in page.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
@@ -33,8 +33,8 @@ def test_the_page_may_load_nothing_but_its_own(page: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("path", TEXT, ids=lambda path: path.name)
-def test_no_file_names_another_host_or_holds_inline_code(path: Path) -> None:
-    text = path.read_text().replace("http://www.w3.org/", "")  # namespaces are names
+def test_no_file_refers_to_another_host_or_contains_inline_code(path: Path) -> None:
+    text = path.read_text().replace("http://www.w3.org/", "")  # an XML namespace is not loaded
     assert not re.search(r"https?://|[\"'(]//\w", text)
     assert not re.search(r"[\"'(]data:", text)
     if path.suffix == ".html":
@@ -44,10 +44,10 @@ def test_no_file_names_another_host_or_holds_inline_code(path: Path) -> None:
 
 
 def test_the_first_screen_is_small() -> None:
-    assert sum(path.stat().st_size for path in OWN if path.name not in LATER) < 60_000
+    assert sum(path.stat().st_size for path in PAGE_FILES if path.name not in LOADED_LATER) < 60_000
 
 
-def test_a_file_is_kept_for_good_and_its_address_changes_with_it(
+def test_files_are_cached_for_ever_under_a_url_with_their_version(
     workerless: WorkerlessApi, page: httpx.Response
 ) -> None:
     assert page.headers["cache-control"] == "no-cache"
@@ -60,7 +60,7 @@ def test_a_file_is_kept_for_good_and_its_address_changes_with_it(
         assert f"/{files().version}/" in address
     other = workerless.http.get(f"/page/{'0' * 18}/main.js")
     assert other.is_success
-    assert other.headers["cache-control"] == "no-store", "another version's address never keeps this one's content"
+    assert other.headers["cache-control"] == "no-store", "the URL of another version must not cache this content"
 
 
 def test_a_page_that_has_not_changed_is_not_sent_again(workerless: WorkerlessApi, page: httpx.Response) -> None:
@@ -70,18 +70,18 @@ def test_a_page_that_has_not_changed_is_not_sent_again(workerless: WorkerlessApi
     assert again.headers["content-security-policy"] == page.headers["content-security-policy"]
 
 
-def test_text_is_sent_compressed_to_those_who_take_it(workerless: WorkerlessApi) -> None:
+def test_text_is_compressed_if_the_client_accepts_it(workerless: WorkerlessApi) -> None:
     address = f"/page/{files().version}/style.css"
-    packed = workerless.http.get(address, headers={"Accept-Encoding": "gzip"})
+    compressed = workerless.http.get(address, headers={"Accept-Encoding": "gzip"})
     plain = workerless.http.get(address, headers={"Accept-Encoding": "identity"})
-    assert packed.headers["content-encoding"] == "gzip"
+    assert compressed.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in plain.headers
-    assert packed.text == plain.text == (FOLDER / "style.css").read_text()
-    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert compressed.text == plain.text == (FOLDER / "style.css").read_text()
+    assert compressed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "index.html", "..%2fpage.py", "%2e%2e%2fapp.py"])
-def test_there_is_nothing_else_to_be_had(workerless: WorkerlessApi, name: str) -> None:
+def test_other_files_are_not_served(workerless: WorkerlessApi, name: str) -> None:
     answer = workerless.http.get(f"/page/{files().version}/{name}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
@@ -97,9 +97,9 @@ def test_the_documentation_loads_nothing_from_another_host(workerless: Workerles
         assert workerless.http.get(address).is_success
 
 
-def test_every_script_and_picture_that_is_named_is_there() -> None:
-    names = {path.name for path in OWN}
-    for path in OWN:
+def test_every_referenced_file_exists() -> None:
+    names = {path.name for path in PAGE_FILES}
+    for path in PAGE_FILES:
         if path.suffix in {".js", ".html"}:
             named = re.findall(r"from \"\./([^\"]+)\"|import\(\"\./([^\"]+)\"\)|@version/([^\"]+)", path.read_text())
             assert {name for found in named for name in found if name} <= names | {
@@ -113,4 +113,4 @@ def test_the_page_is_in_the_wheel(tmp_path: Path) -> None:
 
     [built] = WheelBuilder(str(FOLDER.parents[1])).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as wheel:
-        assert {f"service/page/{path.name}" for path in OWN} <= set(wheel.namelist())
+        assert {f"service/page/{path.name}" for path in PAGE_FILES} <= set(wheel.namelist())

@@ -1,4 +1,4 @@
-"""The form: what it asks for comes from the API, and what is wrong is said beside the field."""
+"""The form: its fields come from the API, and problems are shown beside their fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from testkit.processes import Stack
 from tests.page.visitor import Visitor
 
 
-def test_bad_input_is_told_beside_its_field_and_makes_no_job(visitor: Visitor, studio: Stack) -> None:
+def test_a_problem_is_shown_beside_its_field_and_no_job_is_made(visitor: Visitor, studio: Stack) -> None:
     page = visitor.page
     with httpx.Client(base_url=studio.url) as http:
         before = http.get("/jobs").json()["items"]
@@ -29,7 +29,7 @@ def test_bad_input_is_told_beside_its_field_and_makes_no_job(visitor: Visitor, s
 def test_every_field_of_the_request_is_offered(visitor: Visitor, studio: Stack) -> None:
     schemas = httpx.get(f"{studio.url}/openapi.json").json()["components"]["schemas"]
     offered = set(visitor.page.locator("#composer [name]").evaluate_all("all => all.map(each => each.name)"))
-    # One model leaves no choice; the others are for programs, and null alone is nothing to ask for.
+    # There is only one model; the others are for programs. A field that can only be null is not offered.
     left_out = {"model", "metadata", "webhook_url", "priority"}
     fields = {
         name
@@ -39,14 +39,14 @@ def test_every_field_of_the_request_is_offered(visitor: Visitor, studio: Stack) 
     assert offered == fields
 
 
-def test_what_was_typed_outlives_a_reload(visitor: Visitor) -> None:
+def test_the_form_survives_a_reload(visitor: Visitor) -> None:
     visitor.fill("kept hills", width=2048)
     visitor.page.reload()
     expect(visitor.page.get_by_label("Prompt", exact=True)).to_have_value("kept hills")
     expect(visitor.page.get_by_label("Width")).to_have_value("2048")
 
 
-def test_a_recipe_can_be_edited(visitor: Visitor) -> None:
+def test_a_jobs_input_can_be_edited(visitor: Visitor) -> None:
     visitor.paint("an edited ocean", steps=2, seed=3)
     expect(visitor.viewer).to_be_visible(timeout=60_000)
     visitor.fill("something else", seed=4)

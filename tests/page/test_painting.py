@@ -1,4 +1,4 @@
-"""Paint, watch, cancel, come back."""
+"""Painting on the page: submit, watch, cancel, reload, repeat, delete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from testkit.processes import Stack
 from tests.page.visitor import Visitor
 
 
-def test_a_visitor_paints_watches_and_keeps_a_panorama(visitor: Visitor, studio: Stack) -> None:
+def test_a_panorama_is_painted_watched_and_downloaded(visitor: Visitor, studio: Stack) -> None:
     page = visitor.page
     job_id = visitor.paint("hills at noon, painted and kept", steps=20)
     expect(visitor.progress).to_be_visible()
@@ -46,7 +46,7 @@ def test_a_running_job_is_canceled(visitor: Visitor, studio: Stack) -> None:
     assert httpx.get(f"{studio.url}/jobs/{job_id}").json()["state"] == "canceled"
 
 
-def test_several_jobs_go_on_at_once(visitor: Visitor) -> None:
+def test_several_jobs_run_at_once(visitor: Visitor) -> None:
     for name in ("first", "second"):
         visitor.paint(f"{name} of several deserts", steps=8)
     expect(visitor.viewer).to_be_visible(timeout=60_000)
@@ -54,7 +54,7 @@ def test_several_jobs_go_on_at_once(visitor: Visitor) -> None:
     expect(visitor.viewer).to_have_accessible_name("Panorama: first of several deserts", timeout=60_000)
 
 
-def test_a_reload_in_the_middle_goes_on_watching(visitor: Visitor) -> None:
+def test_a_reload_during_a_job_keeps_watching(visitor: Visitor) -> None:
     visitor.paint("a reloaded city at dusk", steps=40)
     expect(visitor.detail).to_contain_text("step ", timeout=30_000)
     visitor.page.reload()
@@ -63,7 +63,7 @@ def test_a_reload_in_the_middle_goes_on_watching(visitor: Visitor) -> None:
     expect(visitor.viewer).to_have_accessible_name("Panorama: a reloaded city at dusk")
 
 
-def test_the_page_finds_its_way_back_when_the_api_was_restarted(visitor: Visitor, studio: Stack) -> None:
+def test_the_page_reconnects_after_a_restart_of_the_api(visitor: Visitor, studio: Stack) -> None:
     visitor.paint("an outlived forest at dawn", steps=60)
     expect(visitor.detail).to_contain_text("step ", timeout=30_000)
     port = int(visitor.url.rsplit(":", 1)[1])
@@ -100,6 +100,6 @@ def test_a_deleted_panorama_is_gone(visitor: Visitor, studio: Stack) -> None:
     assert httpx.get(f"{studio.url}/jobs/{job_id}").status_code in {404, 410}
 
 
-def test_an_address_of_nothing_says_so(visitor: Visitor) -> None:
+def test_an_unknown_job_is_reported_as_gone(visitor: Visitor) -> None:
     visitor.open(f"/#/jobs/{'0' * 32}")
     expect(visitor.page.get_by_role("heading", name="This panorama is gone")).to_be_visible()

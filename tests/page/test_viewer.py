@@ -1,4 +1,4 @@
-"""Looking around: by mouse, wheel, touch and keys, and all the way round."""
+"""The viewer: mouse, wheel, touch, keys, and circular panoramas."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def jobs(studio: Stack) -> dict[bool, str]:
 
 @pytest.fixture
 def look(page: Page, studio: Stack, jobs: dict[bool, str], request: pytest.FixtureRequest) -> Visitor:
-    """A visitor before a panorama; circular unless the test says otherwise."""
+    """A visitor who looks at a panorama, circular unless the test asks for the other one."""
     visitor = Visitor(page, studio.url)
     visitor.open(f"/#/jobs/{jobs[getattr(request, 'param', True)]}")
     expect(visitor.viewer).to_be_visible()
-    # Twice as near, so that there is something to move.
+    # Zoom in, so that the picture can be moved.
     page.get_by_role("button", name="Zoom in").click()
     page.get_by_role("button", name="Zoom in").click()
     return visitor
@@ -48,30 +48,30 @@ def drag(look: Visitor, x: float) -> None:
     mouse.down()
     mouse.move(middle[0] + x / 2, middle[1], steps=3)
     mouse.move(middle[0] + x, middle[1], steps=3)
-    look.page.wait_for_timeout(120)  # held still, so that nothing glides on
+    look.page.wait_for_timeout(120)  # a pause before the release, so that the picture does not keep moving
     mouse.up()
 
 
-def test_a_circular_panorama_goes_round_without_an_end(look: Visitor) -> None:
-    _, _, scale = look.place()
-    start = look.place()[0]
-    seen = []
-    while len(seen) < 12:
+def test_a_circular_panorama_repeats_without_end(look: Visitor) -> None:
+    _, _, scale = look.position()
+    start = look.position()[0]
+    positions = []
+    while len(positions) < 12:
         drag(look, -300)
-        seen.append(look.place()[0])
+        positions.append(look.position()[0])
     travelled = 12 * 300 / scale
-    assert travelled > WIDTH, "all the way round"
-    assert all(0 <= x < WIDTH for x in seen)
-    assert seen[-1] == pytest.approx((start + travelled) % WIDTH, abs=2)
+    assert travelled > WIDTH, "more than one full turn"
+    assert all(0 <= x < WIDTH for x in positions)
+    assert positions[-1] == pytest.approx((start + travelled) % WIDTH, abs=2)
 
 
 @pytest.mark.parametrize("look", [True], indirect=True)
-def test_where_the_ends_meet_no_gap_shows(look: Visitor) -> None:
+def test_there_is_no_gap_where_the_ends_meet(look: Visitor) -> None:
     look.viewer.focus()
     look.page.keyboard.press("Home")
-    assert look.place()[0] == pytest.approx(0, abs=1)
+    assert look.position()[0] == pytest.approx(0, abs=1)
     look.page.wait_for_timeout(100)
-    # The canvas' background is darker than anything painted at noon.
+    # The canvas's background is darker than any picture of noon.
     dark = look.page.evaluate(
         "() => { const canvas = document.getElementById('canvas'); const {width, height} = canvas;"
         "const row = canvas.getContext('2d').getImageData(0, Math.round(height / 3), width, 1).data;"
@@ -85,38 +85,38 @@ def test_where_the_ends_meet_no_gap_shows(look: Visitor) -> None:
 def test_a_panorama_with_edges_stops_at_them(look: Visitor) -> None:
     for _ in range(8):
         drag(look, -400)
-    right = look.place()[0]
+    right = look.position()[0]
     drag(look, -400)
-    assert look.place()[0] == right < WIDTH
+    assert look.position()[0] == right < WIDTH
     for _ in range(12):
         drag(look, 400)
-    assert 0 < look.place()[0] < WIDTH / 2
+    assert 0 < look.position()[0] < WIDTH / 2
 
 
 def test_the_wheel_zooms_about_the_pointer(look: Visitor) -> None:
     box = look.viewer.bounding_box()
     assert box
     look.page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
-    x, _, scale = look.place()
+    x, _, scale = look.position()
     under = x - box["width"] / 4 / scale
     look.page.mouse.wheel(0, -300)
     expect(look.viewer).not_to_have_attribute("data-scale", f"{scale:.4f}")
-    x, _, nearer = look.place()
+    x, _, nearer = look.position()
     assert nearer > scale
     assert (x - box["width"] / 4 / nearer) % WIDTH == pytest.approx(under % WIDTH, abs=1)
 
 
-def test_keys_look_around_and_zoom(look: Visitor) -> None:
+def test_keys_pan_and_zoom(look: Visitor) -> None:
     look.viewer.focus()
-    x, _, scale = look.place()
+    x, _, scale = look.position()
     look.page.keyboard.press("ArrowRight")
-    assert (look.place()[0] - x) % WIDTH > 0
+    assert (look.position()[0] - x) % WIDTH > 0
     look.page.keyboard.press("ArrowLeft")
-    assert look.place()[0] == pytest.approx(x, abs=0.1)
+    assert look.position()[0] == pytest.approx(x, abs=0.1)
     look.page.keyboard.press("+")
-    assert look.place()[2] > scale
+    assert look.position()[2] > scale
     look.page.keyboard.press("0")
-    assert look.place()[2] < scale
+    assert look.position()[2] < scale
 
 
 def test_the_viewer_fills_the_screen(look: Visitor) -> None:
@@ -139,7 +139,7 @@ class TestTouch:
     def test_two_fingers_zoom(self, look: Visitor) -> None:
         box = look.viewer.bounding_box()
         assert box
-        scale = look.place()[2]
+        scale = look.position()[2]
         middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         session = look.page.context.new_cdp_session(look.page)
 
@@ -154,4 +154,4 @@ class TestTouch:
             touch("touchMove", apart)
         touch("touchEnd", 0)
         look.page.wait_for_timeout(100)
-        assert look.place()[2] == pytest.approx(2 * scale, rel=0.2)
+        assert look.position()[2] == pytest.approx(2 * scale, rel=0.2)

@@ -1,4 +1,4 @@
-"""What a visitor does and sees, in the page's own words."""
+"""What a visitor does and sees, by the names that the page shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JOB = re.compile(r"#/jobs/([0-9a-f]{32})$")
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody at the page."""
+    """A user of the page."""
 
     page: Page
     url: str
@@ -33,7 +33,7 @@ class Visitor:
         page.get_by_label("Steps").fill(str(steps))
 
     def paint(self, prompt: str, **fields: object) -> str:
-        """Ask for a panorama; the job's id."""
+        """Submit a panorama; the job's id."""
         self.fill(prompt, **fields)  # type: ignore[arg-type]
         before = self.page.url
         self.page.get_by_role("button", name="Paint", exact=True).click()
@@ -55,15 +55,20 @@ class Visitor:
         return self.page.get_by_role("progressbar", name="Progress of the painting")
 
     @property
+    def phase(self) -> Locator:
+        """What happens now."""
+        return self.page.locator("#phase")
+
+    @property
     def detail(self) -> Locator:
-        """The words beside the phase: which step, how long to go."""
+        """The text beside the phase: the step, and the time left."""
         return self.page.locator("#detail")
 
     def card(self, prompt: str) -> Locator:
-        """Its card in the gallery, the newest of that prompt."""
+        """The newest card in the gallery with this prompt."""
         return self.page.get_by_role("listitem").filter(has_text=prompt).first
 
-    def place(self) -> tuple[float, float, float]:
-        """The pixel of the picture in the viewer's middle, and the scale."""
+    def position(self) -> tuple[float, float, float]:
+        """The picture's pixel in the middle of the viewer, and the scale."""
         x, y, scale = (float(self.viewer.get_attribute(f"data-{name}") or "nan") for name in ("x", "y", "scale"))
         return x, y, scale

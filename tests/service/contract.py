@@ -1,7 +1,7 @@
-"""`python -m tests.service.contract [--cases N]`: schemathesis against the running service, from `openapi.yaml` alone.
+"""`python -m tests.service.contract [--cases N]`: schemathesis checks the running service against `openapi.yaml`.
 
-Every check of it, on examples, on the edges of the schemas, on random requests and on sequences of requests. The
-service is the real one; its workers have no model, so that thousands of jobs end in a minute.
+All of its checks run, on examples, boundary values, random requests and sequences of requests. The service is the real
+one, but its workers have no model, so that thousands of jobs end in a minute.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ SETTINGS = {
     "PANORAMAS_MAX_WAIT": "1",
     "PANORAMAS_MAX_QUEUED": "1000000",
     "PANORAMAS_MAX_STEPS": "5",
-    "PANORAMAS_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=",  # accepted; nobody calls
+    # Without a secret every webhook_url is refused. No process sends the calls.
+    "PANORAMAS_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=",
     STEP_SECONDS: "0.001",
 }
 
 
 def command(stack: Stack, *options: str) -> list[str]:
-    """The command that tests `stack`."""
+    """The schemathesis command for `stack`."""
     program = str(Path(sys.executable).with_name("schemathesis"))
     configuration = str(ROOT / "tests" / "service" / "schemathesis.toml")
     return [program, "--config-file", configuration, "run", str(ROOT / "openapi.yaml"), "--url", stack.url, *options]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs it and returns its exit status, 0 where nothing failed."""
+    """Run schemathesis; returns its exit status, 0 if nothing failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.service.contract", description=__doc__)
-    parser.add_argument("--cases", type=int, default=100, help="random requests an operation, at most")
+    parser.add_argument("--cases", type=int, default=100, help="random requests for each operation, at most")
     parser.add_argument("--seed", type=int, default=20260)
-    parser.add_argument("options", nargs="*", help="more options of `schemathesis run`, behind --")
+    parser.add_argument("options", nargs="*", help="further options of `schemathesis run`, after --")
     chosen = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory() as folder,

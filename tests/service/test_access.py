@@ -1,4 +1,4 @@
-"""API keys: who may ask, how often, and that nobody sees what is another's."""
+"""API keys: access, rate limits, and that no owner sees what belongs to another."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def bearer(name: str) -> dict[str, str]:
 
 
 def operations() -> list[tuple[str, str]]:
-    """Every operation that the description knows."""
+    """Every operation of `openapi.yaml`."""
     paths = yaml.safe_load((ROOT / "openapi.yaml").read_text())["paths"]
     return [(method.upper(), path) for path, known in paths.items() for method in known]
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerlessApi]:
-    """An API with three keys; anna has one more, from a rotation."""
-    listed = [*((name, key) for name, key in KEYS.items()), ("anna", "new-key-of-anna")]
-    keys = ",".join(f"{name}:{digest(key)}" for name, key in listed)
+    """An API with three owners. Anna has a second key, as during a key rotation."""
+    all_keys = [*((name, key) for name, key in KEYS.items()), ("anna", "new-key-of-anna")]
+    keys = ",".join(f"{name}:{digest(key)}" for name, key in all_keys)
     with running_workerless_api(
         tmp_path_factory.mktemp("guarded"),
         PANORAMAS_API_KEYS=keys,
@@ -51,14 +51,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerlessApi]
 
 @pytest.fixture(scope="module")
 def annas(guarded: WorkerlessApi) -> dict[str, str]:
-    """Ids of what is anna's, by the names that paths have for them."""
+    """Ids of a job and a batch of Anna's, by the names of the path parameters."""
     batch = guarded.http.post("/batches", json={"items": [PANORAMA]}).json()
     guarded.http.post(batch["links"]["cancel"])
     return {"job_id": guarded.done()["id"], "batch_id": batch["id"]}
 
 
 @pytest.mark.parametrize(("method", "path"), operations())
-def test_no_operation_answers_without_a_key_but_the_open_ones(
+def test_only_open_operations_answer_without_a_key(
     guarded: WorkerlessApi, annas: dict[str, str], method: str, path: str
 ) -> None:
     url = guarded.stack.url + path.format(**annas)
@@ -72,20 +72,20 @@ def test_no_operation_answers_without_a_key_but_the_open_ones(
 
 
 @pytest.mark.parametrize(("method", "path"), [item for item in operations() if "{" in item[1]])
-def test_what_is_anothers_is_not_there_on_any_route(
+def test_what_belongs_to_another_owner_is_not_found_on_any_route(
     guarded: WorkerlessApi, annas: dict[str, str], method: str, path: str
 ) -> None:
-    taken = re.sub(r"\{(\w+)\}", lambda found: annas[found[1]], path)
-    nobodys = re.sub(r"\{\w+\}", "0" * 32, path)
-    answers = [guarded.http.request(method, url, headers=bearer("bert")) for url in (taken, nobodys)]
+    annas_path = re.sub(r"\{(\w+)\}", lambda found: annas[found[1]], path)
+    unused_path = re.sub(r"\{\w+\}", "0" * 32, path)
+    answers = [guarded.http.request(method, url, headers=bearer("bert")) for url in (annas_path, unused_path)]
     for answer in answers:
         assert_problem(answer, 404)
-    mine, nobody = (re.sub("[0-9a-f]{32}", "", answer.text) for answer in answers)
-    assert mine == nobody, "that it exists is not told either"
+    existing, unused = (re.sub("[0-9a-f]{32}", "", answer.text) for answer in answers)
+    assert existing == unused, "the answer does not reveal that it exists"
     assert guarded.get(annas["job_id"])["state"] == "succeeded"
 
 
-def test_lists_and_idempotency_keys_are_an_owners_own(guarded: WorkerlessApi, annas: dict[str, str]) -> None:
+def test_lists_and_idempotency_keys_are_separate_for_each_owner(guarded: WorkerlessApi, annas: dict[str, str]) -> None:
     assert [job["id"] for job in guarded.http.get("/jobs").json()["items"]].count(annas["job_id"]) == 1
     assert guarded.http.get("/jobs", headers=bearer("carl")).json()["items"] == []
     assert_problem(guarded.http.get(f"/jobs?batch={annas['batch_id']}", headers=bearer("carl")), 404)
@@ -96,7 +96,7 @@ def test_lists_and_idempotency_keys_are_an_owners_own(guarded: WorkerlessApi, an
     assert len(ids) == 2
 
 
-def test_every_key_of_an_owner_opens_the_same_door(guarded: WorkerlessApi, annas: dict[str, str]) -> None:
+def test_every_key_of_an_owner_gives_access_to_the_same_jobs(guarded: WorkerlessApi, annas: dict[str, str]) -> None:
     path = f"{guarded.stack.url}/jobs/{annas['job_id']}"
     for headers in (
         {"authorization": "bearer  new-key-of-anna"},
@@ -106,7 +106,7 @@ def test_every_key_of_an_owner_opens_the_same_door(guarded: WorkerlessApi, annas
         assert httpx.get(path, headers=headers).status_code == 200
 
 
-def test_the_jobs_that_may_wait_are_counted_by_key(guarded: WorkerlessApi) -> None:
+def test_the_number_of_queued_jobs_is_limited_for_each_key(guarded: WorkerlessApi) -> None:
     headers = bearer("carl")
     ids = [guarded.http.post("/panoramas", json=PANORAMA, headers=headers).json()["id"] for _ in range(3)]
     refused = guarded.http.post("/panoramas", json=PANORAMA, headers=headers)
@@ -116,12 +116,12 @@ def test_the_jobs_that_may_wait_are_counted_by_key(guarded: WorkerlessApi) -> No
     assert guarded.http.post("/panoramas", json=PANORAMA, headers=headers).status_code == 202
 
 
-def test_the_work_of_one_request_is_limited(guarded: WorkerlessApi) -> None:
+def test_the_work_that_one_request_may_ask_for_is_limited(guarded: WorkerlessApi) -> None:
     answer = guarded.http.post("/panoramas", json={**PANORAMA, "width": 1024, "num_inference_steps": 50})
     assert "width x height" in assert_problem(answer, 422)["errors"][0]["detail"]
 
 
-def test_answers_tell_what_is_left_and_the_limit_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_rate_limit_is_enforced_and_reported_in_headers(tmp_path_factory: pytest.TempPathFactory) -> None:
     keys = ",".join(f"{name}:{digest(key)}" for name, key in KEYS.items())
     folder = tmp_path_factory.mktemp("limited")
     with running_workerless_api(folder, PANORAMAS_API_KEYS=keys, PANORAMAS_RATE_LIMIT="3") as workerless:
@@ -131,16 +131,18 @@ def test_answers_tell_what_is_left_and_the_limit_is_kept(tmp_path_factory: pytes
         assert [re.match(r'"requests";r=(\d);t=(\d+)', a.headers["ratelimit"])[1] for a in answers] == list("2100")  # type: ignore[index]
         assert assert_problem(answers[3], 429)["type"].endswith("rate-limited")
         assert 1 <= int(answers[3].headers["retry-after"]) <= 60
-        assert workerless.http.get("/models", headers=bearer("bert")).status_code == 200, "others are not held up"
+        assert workerless.http.get("/models", headers=bearer("bert")).status_code == 200, "other owners are not limited"
         assert workerless.http.get("/livez").status_code == 200
         workerless.stack.redis.kill()
-        assert workerless.http.get("/models", headers=bearer("anna")).status_code == 200, "no count, no limit"
+        assert workerless.http.get("/models", headers=bearer("anna")).status_code == 200, (
+            "without Redis there is no limit"
+        )
 
 
 @pytest.mark.parametrize(
     "text", ["anna", "anna:abc", f"an:na:{'0' * 64}", f":{'0' * 64}", f"a b:{'0' * 64}", f"anna:{'g' * 64}"]
 )
-def test_keys_that_are_no_digests_are_refused_unrepeated(text: str) -> None:
+def test_malformed_keys_are_refused_without_repeating_them_in_the_error(text: str) -> None:
     with pytest.raises(ValueError, match="name:sha256") as caught:
         parse_api_keys(text)
     assert text not in str(caught.value)
@@ -159,7 +161,7 @@ def test_keys_that_are_no_digests_are_refused_unrepeated(text: str) -> None:
         ({"host": "0.0.0.0", "api_keys": f"anna:{'0' * 64}"}, False),
     ],
 )
-def test_a_service_open_to_a_network_needs_keys_or_leave(settings: dict[str, object], refused: bool) -> None:
+def test_a_service_on_a_network_needs_keys_or_explicit_permission(settings: dict[str, object], refused: bool) -> None:
     if refused:
         with pytest.raises(ValueError, match="PANORAMAS_ALLOW_ANONYMOUS"):
             Settings(**settings).check_exposure()  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The API as a process: light, quick to start, and unmoved by what happens to Redis."""
+"""The API as a process: small, quick to start, and independent of Redis's outages."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 from testkit.processes import ROOT, RedisServer, Stack, eventually
 from testkit.workerless import WorkerlessApi
 
-GOOD = {"prompt": "mountains", "num_inference_steps": 1}
+VALID = {"prompt": "mountains", "num_inference_steps": 1}
 
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Stack]:
-    """An API and its Redis, no worker."""
+    """A folder with a running Redis. The test starts the API; there is no worker."""
     stack = Stack(RedisServer(tmp_path / "redis"), tmp_path, {"PANORAMAS_DATA_DIR": str(tmp_path / "data")})
     stack.redis.start()
     yield stack
@@ -31,14 +31,14 @@ def alone(tmp_path: Path) -> Iterator[Stack]:
 
 
 def test_the_api_starts_quickly_and_stays_small(alone: Stack) -> None:
-    alone.start_api()  # once, so that the second start finds its files in memory
+    alone.start_api()  # the first start fills the page cache
     start = time.monotonic()
     api = alone.start_api()
     seconds = time.monotonic() - start
     with httpx.Client(base_url=alone.url) as http:
-        assert http.post("/panoramas", json=GOOD).status_code == 202
+        assert http.post("/panoramas", json=VALID).status_code == 202
         assert http.get("/openapi.json").is_success
-    # Its own processor time, because the wall's depends on what else this machine does.
+    # CPU time of the process, because wall time depends on what else this machine does.
     assert sum(psutil.Process(api.pid).cpu_times()[:2]) < 2.5, f"started in {seconds:.1f} s"
     assert psutil.Process(api.pid).memory_info().rss < 150 * 2**20
 
@@ -50,11 +50,11 @@ def test_the_api_starts_quickly_and_stays_small(alone: Stack) -> None:
             "service.app, service.openapi, jobs.claims, jobs.store",
             {"torch", "diffusers", "transformers", "numpy", "PIL"},
         ),
-        ("worker.main", {"torch", "diffusers", "transformers", "PIL"}),  # it encodes pictures, which takes numpy
+        ("worker.main", {"torch", "diffusers", "transformers", "PIL"}),  # encoding pictures needs numpy
     ],
     ids=["the API", "the worker without its model process"],
 )
-def test_no_torch_reaches_the_light_processes(modules: str, heavy: set[str]) -> None:
+def test_heavy_modules_are_not_imported_by_light_processes(modules: str, heavy: set[str]) -> None:
     code = (
         f"import sys, {modules}\n"
         f"heavy = {heavy!r} & set(sys.modules)\n"
@@ -67,21 +67,21 @@ def test_no_torch_reaches_the_light_processes(modules: str, heavy: set[str]) -> 
 def test_without_redis_the_api_says_so_and_needs_no_restart_when_it_is_back(alone: Stack) -> None:
     alone.start_api()
     with httpx.Client(base_url=alone.url, timeout=30) as http:
-        job_id = http.post("/panoramas", json=GOOD).json()["id"]
+        job_id = http.post("/panoramas", json=VALID).json()["id"]
         alone.redis.kill()
         for method, path in (("POST", "/panoramas"), ("GET", f"/jobs/{job_id}"), ("POST", f"/jobs/{job_id}/cancel")):
-            response = http.request(method, path, json=GOOD if path == "/panoramas" else None)
+            response = http.request(method, path, json=VALID if path == "/panoramas" else None)
             assert response.status_code == 503, (method, path, response.text)
             assert response.headers["content-type"] == "application/problem+json"
             assert int(response.headers["retry-after"]) >= 1
         assert http.get("/livez").status_code == 200
         assert http.get("/models").status_code == 200
         assert http.get("/readyz").status_code == 503
-        assert http.post("/panoramas", json={"prompt": ""}).status_code == 422, "bad input needs no Redis"
+        assert http.post("/panoramas", json={"prompt": ""}).status_code == 422, "invalid input is refused without Redis"
         alone.redis.start()
-        eventually(lambda: http.get("/readyz").is_success, 30, "ready again")
-        assert http.get(f"/jobs/{job_id}").json()["state"] == "queued", "what was accepted is still there"
-        assert http.post("/panoramas", json=GOOD).status_code == 202
+        eventually(lambda: http.get("/readyz").is_success, 30, "the API is ready again")
+        assert http.get(f"/jobs/{job_id}").json()["state"] == "queued", "the accepted job is still there"
+        assert http.post("/panoramas", json=VALID).status_code == 202
 
 
 def test_without_its_store_the_api_is_not_ready(alone: Stack, tmp_path: Path) -> None:
@@ -93,21 +93,21 @@ def test_without_its_store_the_api_is_not_ready(alone: Stack, tmp_path: Path) ->
             probe.unlink()
     (images / "health").rmdir()
     images.rmdir()
-    images.write_bytes(b"in the way")  # root ignores permissions, so a file takes the folder's place
+    images.write_bytes(b"in the way")  # a file in the folder's place, because root ignores permissions
     response = httpx.get(f"{alone.url}/readyz")
     assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
 
 
-def test_a_crowd_that_comes_at_once_is_answered_whole(workerless: WorkerlessApi) -> None:
+def test_four_hundred_connections_at_once_are_all_answered(workerless: WorkerlessApi) -> None:
     job_id, port = workerless.submit()["id"], int(workerless.stack.url.rpartition(":")[2])
 
-    async def ask() -> Counter[bytes]:
-        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(400)]
-        for _, writer in crowd:
+    async def connect_at_once() -> Counter[bytes]:
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(400)]
+        for _, writer in connections:
             writer.write(f"GET /jobs/{job_id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        heard = [await reader.read() for reader, _ in crowd]
-        for _, writer in crowd:
+        answers = [await reader.read() for reader, _ in connections]
+        for _, writer in connections:
             writer.close()
-        return Counter(answer[:12] for answer in heard)
+        return Counter(answer[:12] for answer in answers)
 
-    assert asyncio.run(ask()) == {b"HTTP/1.1 200": 400}
+    assert asyncio.run(connect_at_once()) == {b"HTTP/1.1 200": 400}

@@ -1,4 +1,4 @@
-"""What `openapi.yaml` says is what the service does; `make contract` asks it thousands of times more."""
+"""The service does what `openapi.yaml` says. `make contract` sends thousands of requests more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.service import contract
 
 
 @pytest.mark.timeout(300)
-def test_schemathesis_finds_no_difference_between_the_description_and_the_service(
+def test_schemathesis_finds_no_difference_between_openapi_yaml_and_the_service(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     status = contract.main(["--cases", "4"])

@@ -1,4 +1,4 @@
-"""`/metrics` tells what is so, the same on every API process; the dashboard shows only what there is."""
+"""`/metrics` is correct and the same on every API process; the dashboard shows only metrics that exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs import keys
-from testkit.processes import ROOT, Stack, eventually
+from testkit.http import finished
+from testkit.processes import ROOT, Stack
 from testkit.workerless import WorkerlessApi, running_workerless_api
 from worker.messages import DeviceMemory, Loaded
 from worker.metrics import WorkerMetrics
@@ -34,7 +35,7 @@ def value(url: str, name: str, **labels: str) -> float | None:
     return scrape(url).get((name, frozenset(labels.items())))
 
 
-def test_the_queue_and_the_jobs_are_told_alike_by_every_process(own: WorkerlessApi) -> None:
+def test_every_api_process_reports_the_same_queue_and_jobs(own: WorkerlessApi) -> None:
     done, waiting = own.done(), [own.submit() for _ in range(3)]
     batch = own.http.post("/batches", json={"items": [{"prompt": "a", "width": 128, "height": 128}] * 2}).json()
     own.claim(waiting[0]["id"])
@@ -55,7 +56,7 @@ def test_the_queue_and_the_jobs_are_told_alike_by_every_process(own: WorkerlessA
     assert (done["state"], batch["accepted"]) == ("succeeded", 2)
 
 
-def test_what_workers_measure_adds_up(own: WorkerlessApi) -> None:
+def test_measurements_of_several_workers_are_added_up(own: WorkerlessApi) -> None:
     workers = [WorkerMetrics(own.redis, name) for name in ("one", "two")]
     gpu = DeviceMemory("H100", allocated=1, reserved=2, peak=3, total=4)
     own.redis.zadd(keys.WORKERS, {"one": own.claims.now()})
@@ -71,12 +72,14 @@ def test_what_workers_measure_adds_up(own: WorkerlessApi) -> None:
     assert value(url, "panoramas_model_load_seconds_count", model="tiny") == 2
     assert value(url, "panoramas_workers") == 1
     assert value(url, "panoramas_gpu_memory_bytes", worker="one", device="H100", kind="peak") == 3
-    assert value(url, "panoramas_gpu_memory_bytes", worker="two", device="H100", kind="peak") is None, "it is gone"
+    assert value(url, "panoramas_gpu_memory_bytes", worker="two", device="H100", kind="peak") is None, (
+        "worker two is not alive"
+    )
     workers[0].picture_finished({}, 0, gpu)
     assert own.redis.hkeys(keys.MEMORY) == ["one"]
 
 
-def test_requests_are_told_by_route_never_by_path(own: WorkerlessApi) -> None:
+def test_requests_are_counted_by_route_never_by_path(own: WorkerlessApi) -> None:
     own.get(own.submit()["id"])
     own.http.get("/nowhere")
     url = own.stack.url
@@ -85,25 +88,25 @@ def test_requests_are_told_by_route_never_by_path(own: WorkerlessApi) -> None:
     assert not re.search("[0-9a-f]{32}", httpx.get(f"{url}/metrics").text)
 
 
-def test_without_redis_a_scrape_says_so(own: WorkerlessApi) -> None:
+def test_a_scrape_reports_that_redis_is_down(own: WorkerlessApi) -> None:
     own.stack.redis.kill()
     assert value(own.stack.url, "panoramas_redis_up") == 0
     assert value(own.stack.url, "panoramas_workers") is None
 
 
-def test_openmetrics_is_told_where_it_is_asked_for(own: WorkerlessApi) -> None:
+def test_openmetrics_is_sent_when_asked_for(own: WorkerlessApi) -> None:
     answer = own.http.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
 
 
-def test_the_dashboard_shows_only_what_a_real_service_tells(stack: Stack, http: httpx.Client) -> None:
+def test_the_dashboard_shows_only_metrics_of_a_real_service(stack: Stack, http: httpx.Client) -> None:
     body = {"prompt": "mountains", "width": 128, "height": 128, "num_inference_steps": 1}
     job = http.post("/panoramas", json=body).json()
-    eventually(lambda: http.get(f"/jobs/{job['id']}").json()["state"] == "succeeded", 60, "painted")
-    told = {name for name, _ in scrape(stack.url)} | {"panoramas_gpu_memory_bytes"}  # this machine may have no GPU
+    assert finished(http, job["id"])["state"] == "succeeded"
+    reported = {name for name, _ in scrape(stack.url)} | {"panoramas_gpu_memory_bytes"}  # this machine may have no GPU
     dashboard = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     shown = {name for expression in expressions for name in re.findall(r"panoramas_\w+", expression)}
-    assert shown <= told
+    assert shown <= reported
     assert len(shown) >= 12

@@ -1,4 +1,4 @@
-"""`openapi.yaml` is true, and enough: a client generated from it alone does the main job."""
+"""`openapi.yaml` is up to date and complete: a client generated from it submits, waits, fetches and cancels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import yaml
 
 from testkit.processes import ROOT, Stack, eventually
 
-DESCRIPTION = ROOT / "openapi.yaml"
+OPENAPI_FILE = ROOT / "openapi.yaml"
 
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """A Python client written by openapi-python-client, which has seen the description and nothing else."""
+    """A Python client that openapi-python-client generates from `openapi.yaml` alone."""
     folder = tmp_path_factory.mktemp("generated")
     config = folder / "config.yaml"
     config.write_text(
@@ -36,7 +36,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         [
             *generator,
             "--path",
-            str(DESCRIPTION),
+            str(OPENAPI_FILE),
             "--output-path",
             str(folder / "panorama_api"),
             "--config",
@@ -52,19 +52,19 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     sys.path.remove(str(folder))
 
 
-def test_the_checked_in_description_is_the_applications_own() -> None:
+def test_openapi_yaml_is_the_applications_own_document() -> None:
     from service.openapi import render
 
-    assert DESCRIPTION.read_text() == render(), "run `make openapi`"
+    assert OPENAPI_FILE.read_text() == render(), "run `make openapi`"
 
 
 def operations() -> list[tuple[str, dict[str, Any]]]:
-    paths = yaml.safe_load(DESCRIPTION.read_text())["paths"]
+    paths = yaml.safe_load(OPENAPI_FILE.read_text())["paths"]
     return [(f"{method} {path}", known[method]) for path, known in paths.items() for method in known]
 
 
-def test_every_operation_has_a_name_a_summary_a_text_and_its_problems() -> None:
-    assert yaml.safe_load(DESCRIPTION.read_text())["openapi"].startswith("3.1")
+def test_every_operation_has_a_name_a_summary_a_description_and_its_problems() -> None:
+    assert yaml.safe_load(OPENAPI_FILE.read_text())["openapi"].startswith("3.1")
     names = []
     for where, operation in operations():
         names.append(operation["operationId"])
@@ -85,8 +85,8 @@ def test_every_operation_has_a_name_a_summary_a_text_and_its_problems() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_every_body_has_an_example_and_each_example_is_what_its_schema_says() -> None:
-    description = yaml.safe_load(DESCRIPTION.read_text())
+def test_every_body_has_an_example_and_every_example_is_valid() -> None:
+    document = yaml.safe_load(OPENAPI_FILE.read_text())
     checked = 0
     for where, operation in operations():
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
@@ -96,9 +96,9 @@ def test_every_body_has_an_example_and_each_example_is_what_its_schema_says() ->
                     continue
                 name = content["schema"]["$ref"].rpartition("/")[2]
                 examples = [content["example"]] if "example" in content else []
-                examples += description["components"]["schemas"][name].get("examples", [])
+                examples += document["components"]["schemas"][name].get("examples", [])
                 assert examples, f"{where}: {name}"
-                root = {"$ref": f"#/components/schemas/{name}", "components": description["components"]}
+                root = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
                 for example in examples:
                     jsonschema.Draft202012Validator(root).validate(example)
                     checked += 1

@@ -1,4 +1,4 @@
-"""One trace from a client's request through Redis into the phases of the worker; logs that say what they are about."""
+"""One trace covers a client's request, the queue and the worker's phases; logs name their job and trace."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from jobs import keys, tracing
+from testkit.http import finished
 from testkit.processes import Stack, eventually, running_stack
 from testkit.workerless import WorkerlessApi, running_workerless_api
 
@@ -23,7 +24,7 @@ PANORAMA = {"prompt": "mountains", "width": 128, "height": 128, "num_inference_s
 
 
 class Collector:
-    """Takes spans as an OpenTelemetry collector does: OTLP over HTTP."""
+    """An OpenTelemetry collector: receives spans by OTLP over HTTP."""
 
     def __init__(self) -> None:
         self.spans: list[dict[str, Any]] = []
@@ -75,7 +76,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, collector: Collector) -> Iterator[Stack]:
-    """A whole service that sends its spans, and logs JSON."""
+    """A whole service that exports its spans and logs JSON."""
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server.server_port}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
@@ -87,18 +88,15 @@ def traced(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, collector
 
 @pytest.fixture(scope="module")
 def traced_job(traced: Stack, collector: Collector) -> dict[str, Any]:
-    job = httpx.post(f"{traced.url}/panoramas", json=PANORAMA, headers=PARENT).json()
-
-    def ended() -> dict[str, Any] | None:
-        seen = httpx.get(f"{traced.url}/jobs/{job['id']}").json()
-        return seen if seen["state"] == "succeeded" else None
-
-    done = eventually(ended, 60, "painted")
+    with httpx.Client(base_url=traced.url) as http:
+        job = http.post("/panoramas", json=PANORAMA, headers=PARENT).json()
+        done = finished(http, job["id"])
+    assert done["state"] == "succeeded"
     eventually(lambda: collector.named("attempt") and collector.named("finish"), 30, "the last span has arrived")
     return done
 
 
-def test_a_trace_leads_from_the_request_into_the_phases_of_the_worker(
+def test_one_trace_covers_the_request_and_the_phases_of_the_worker(
     traced_job: dict[str, Any], collector: Collector
 ) -> None:
     names = ("POST /panoramas", "attempt", "finish", "queued", "encode", "denoise", "decode", "png", "store")
@@ -112,25 +110,25 @@ def test_a_trace_leads_from_the_request_into_the_phases_of_the_worker(
     assert (attempt["parent"], attempt["service"]) == (submit["id"], "panoramas-worker")
     assert attempt["attributes"]["panoramas.outcome"].string_value == "painted"
     assert attempt["events"].count("step") >= 1
-    assert finish["parent"] == attempt["id"], "which ends earlier: the next job begins"
+    assert finish["parent"] == attempt["id"], "the attempt ends earlier, because the next job begins"
     assert finish["attributes"]["panoramas.outcome"].string_value == "succeeded"
     assert queued["parent"] == submit["id"]
     for phase in phases:
-        around = finish if phase["name"] in ("png", "store") else attempt
-        assert phase["parent"] == around["id"]
-        assert around["from"] <= phase["from"] <= phase["to"] <= around["to"]
+        parent = finish if phase["name"] in ("png", "store") else attempt
+        assert phase["parent"] == parent["id"]
+        assert parent["from"] <= phase["from"] <= phase["to"] <= parent["to"]
     starts = [phase["from"] for phase in phases]
-    assert starts == sorted(starts), "one after the other"
+    assert starts == sorted(starts), "the phases follow each other"
 
 
-def test_probes_and_scrapes_are_no_traces(traced: Stack, traced_job: dict[str, Any], collector: Collector) -> None:
+def test_probes_and_scrapes_are_not_traced(traced: Stack, traced_job: dict[str, Any], collector: Collector) -> None:
     for path in ("/livez", "/readyz", "/metrics", "/models"):
         httpx.get(traced.url + path)
-    eventually(lambda: collector.named("GET /models"), 30, "what is traced has arrived")
+    eventually(lambda: collector.named("GET /models"), 30, "the traced request has arrived")
     assert not [span for span in collector.spans if span["name"] in ("GET /livez", "GET /readyz", "GET /metrics")]
 
 
-def test_every_line_of_a_json_log_is_json_and_says_which_job(traced: Stack, traced_job: dict[str, Any]) -> None:
+def test_every_line_of_a_json_log_is_json_and_names_its_job(traced: Stack, traced_job: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in traced.log().splitlines() if line]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     about = [line for line in lines if line.get("job_id") == traced_job["id"]]
@@ -138,7 +136,7 @@ def test_every_line_of_a_json_log_is_json_and_says_which_job(traced: Stack, trac
     assert {line["trace_id"] for line in about if line["logger"] != "worker.model_process"} == {TRACE}
 
 
-def test_without_a_collector_the_clients_trace_still_goes_with_the_job(workerless: WorkerlessApi) -> None:
+def test_without_a_collector_the_job_still_keeps_the_clients_trace(workerless: WorkerlessApi) -> None:
     job = workerless.http.post("/panoramas", json=PANORAMA, headers=PARENT).json()
     assert workerless.redis.hget(keys.job(job["id"]), "traceparent") == PARENT["traceparent"]
     for bad in ("", "x", f"00-{'0' * 32}-{CLIENT}-01", f"ff-{TRACE}-{CLIENT}-01", f"00-{TRACE}-{'0' * 16}-01"):
@@ -146,13 +144,13 @@ def test_without_a_collector_the_clients_trace_still_goes_with_the_job(workerles
         assert workerless.redis.hget(keys.job(job["id"]), "traceparent") is None
 
 
-def test_a_collector_that_is_down_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_collector_that_is_down_delays_nothing(tmp_path: Path) -> None:
     with running_workerless_api(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as own:
         assert own.done()["state"] == "succeeded"
         assert own.http.get("/livez").elapsed.total_seconds() < 5
 
 
-def test_spans_cost_nothing_where_nobody_wants_them() -> None:
+def test_without_a_collector_spans_only_pass_on_the_trace() -> None:
     with tracing.span("a", parent=PARENT["traceparent"], panoramas__job_id="x"):
         assert tracing.current() == PARENT["traceparent"]
         assert tracing.trace_id() == TRACE

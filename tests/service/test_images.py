@@ -1,18 +1,19 @@
-"""An image in the form that a client takes, and thumbnails."""
+"""Images in the format that a client accepts, and thumbnails."""
 
 from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import psutil
 import pytest
 from PIL import Image
 
 from jobs.record import State
-from service.pictures import AVIF, JPEG, PNG, WEBP, Form, preferred
-from testkit.http import assert_problem
-from testkit.processes import eventually
+from service.image_formats import AVIF, JPEG, PNG, WEBP, ImageFormat, negotiate
+from testkit.http import assert_problem, finished, submit
+from testkit.processes import Stack, eventually
 from testkit.workerless import WorkerlessApi
 
 FIREFOX_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -20,7 +21,7 @@ FIREFOX_IMAGE = "image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*
 
 
 @pytest.mark.parametrize(
-    ("accept", "form"),
+    ("accept", "image_format"),
     [
         (None, PNG),
         ("", PNG),
@@ -39,11 +40,11 @@ FIREFOX_IMAGE = "image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*
         ("*/*;q=0", None),
     ],
 )
-def test_the_form_is_the_one_that_accept_prefers(accept: str | None, form: Form | None) -> None:
-    assert preferred(accept, (PNG, WEBP, JPEG, AVIF)) is form
+def test_the_format_is_the_one_that_accept_prefers(accept: str | None, image_format: ImageFormat | None) -> None:
+    assert negotiate(accept, (PNG, WEBP, JPEG, AVIF)) is image_format
 
 
-def test_an_image_is_had_in_every_form_with_a_tag_of_its_own(workerless: WorkerlessApi) -> None:
+def test_an_image_is_served_in_every_format_with_its_own_etag(workerless: WorkerlessApi) -> None:
     url, tags = workerless.done()["result"]["url"], set()
     for name in ("png", "webp", "jpeg", "avif"):
         answer = workerless.http.get(url, headers={"accept": f"image/{name}"})
@@ -61,7 +62,7 @@ def test_an_image_is_had_in_every_form_with_a_tag_of_its_own(workerless: Workerl
 
 
 @pytest.mark.parametrize("name", ["webp", "thumbnail"])
-def test_a_large_image_is_made_anew_in_a_process_of_its_own(workerless: WorkerlessApi, name: str) -> None:
+def test_a_large_image_is_converted_in_a_child_process(workerless: WorkerlessApi, name: str) -> None:
     record = workerless.claim(workerless.submit(width=4096, height=1032)["id"])
     buffer = io.BytesIO()
     Image.new("RGB", (4096, 1032), (10, 200, 30)).save(buffer, "PNG")
@@ -72,14 +73,14 @@ def test_a_large_image_is_made_anew_in_a_process_of_its_own(workerless: Workerle
     path = "thumbnail" if name == "thumbnail" else "image"
     with ThreadPoolExecutor(1) as pool:
         headers = {"accept": f"image/{name}"}
-        asked = pool.submit(workerless.http.get, f"/jobs/{record.id}/{path}", headers=headers)
-        eventually(api.children, 10, "a process")
-        answer = asked.result()
+        request = pool.submit(workerless.http.get, f"/jobs/{record.id}/{path}", headers=headers)
+        eventually(api.children, 10, "a child process is running")
+        answer = request.result()
     assert Image.open(io.BytesIO(answer.content)).size == ((512, 129) if name == "thumbnail" else (4096, 1032))
-    eventually(lambda: not api.children(), 10, "it is gone")
+    eventually(lambda: not api.children(), 10, "the child process has ended")
 
 
-def test_a_thumbnail_is_a_small_picture_of_the_image(workerless: WorkerlessApi) -> None:
+def test_a_thumbnail_is_a_small_copy_of_the_image(workerless: WorkerlessApi) -> None:
     job = workerless.done()
     answer = workerless.http.get(job["links"]["thumbnail"], headers={"accept": "image/webp"})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
@@ -93,7 +94,7 @@ def test_a_thumbnail_is_a_small_picture_of_the_image(workerless: WorkerlessApi) 
     assert again.status_code == 304
 
 
-def test_no_thumbnail_without_an_image_and_none_after_it(workerless: WorkerlessApi) -> None:
+def test_a_job_has_a_thumbnail_only_while_it_has_an_image(workerless: WorkerlessApi) -> None:
     waiting = workerless.submit()["id"]
     problem = workerless.http.get(f"/jobs/{waiting}/thumbnail")
     assert_problem(problem, 409)
@@ -102,3 +103,12 @@ def test_no_thumbnail_without_an_image_and_none_after_it(workerless: WorkerlessA
     assert workerless.http.get(f"/jobs/{job['id']}/thumbnail").status_code == 200
     workerless.http.delete(f"/jobs/{job['id']}")
     assert_problem(workerless.http.get(f"/jobs/{job['id']}/thumbnail"), 410)
+
+
+def test_a_damaged_image_is_answered_with_an_error(stack: Stack, http: httpx.Client) -> None:
+    job = finished(http, submit(http)["id"])
+    (path,) = (stack.folder / "data" / "images" / job["id"]).iterdir()
+    path.write_bytes(b"damaged")
+    response = http.get(job["result"]["url"])
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"

@@ -1,23 +1,15 @@
-"""The API's JSON of batches."""
+"""A batch, as clients see it."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from jobs.batches import Batch as BatchRecord
 from service.problems import FieldProblem
-from service.schemas import ID_PATTERN, PanoramaRequest, moment
-
-
-class BatchRequest(BaseModel):
-    """Many panoramas."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    items: list[PanoramaRequest] = Field(min_length=1, max_length=10_000)
+from service.schemas.common import ID_PATTERN, utc_time
 
 
 class ItemErrors(BaseModel):
@@ -59,15 +51,15 @@ class Batch(BaseModel):
     links: dict[str, str]
 
 
-def batch_out(batch: BatchRecord, eta_seconds: float | None) -> Batch:
-    """A batch as clients see it."""
+def batch_schema(batch: BatchRecord, eta_seconds: float | None) -> Batch:
+    """The wire form of a batch."""
     path = f"/batches/{batch.id}"
     running: Literal["running", "accepting"] = "running" if batch.complete else "accepting"
     return Batch(
         id=batch.id,
         state="ended" if batch.ended else running,
-        created_at=moment(batch.created_at),
-        canceled_at=moment(batch.canceled_at),
+        created_at=utc_time(batch.created_at),
+        canceled_at=utc_time(batch.canceled_at),
         total=batch.total,
         accepted=batch.accepted,
         refused=batch.refused,

@@ -1,4 +1,4 @@
-"""The API's JSON of webhooks: what is told, and how a call stands."""
+"""The body of a webhook call, and the delivery status that clients see."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from jobs.outbox import CallState, CallStatus
 from jobs.record import JobRecord
-from service.schemas import Job, moment
+from service.schemas.common import utc_time
+from service.schemas.jobs import Job
 
 
 class JobEnded(BaseModel):
@@ -43,19 +44,19 @@ class WebhookSecret(BaseModel):
 
 
 def message_id(record: JobRecord) -> str:
-    """The `webhook-id` of a job's end: by it a receiver knows what it has heard already."""
+    """The `webhook-id` of a job's final event. Receivers use it to ignore repeated deliveries."""
     return f"msg_{record.id}"
 
 
-def webhook_out(record: JobRecord, call: CallStatus) -> Webhook:
-    """A call as its owner sees it."""
+def webhook_schema(record: JobRecord, call: CallStatus) -> Webhook:
+    """The wire form of a webhook's delivery status."""
     return Webhook(
         id=message_id(record),
         url=record.webhook_url,
         state=call.state,
         attempts=call.attempts,
-        last_attempt_at=moment(call.last_at),
+        last_attempt_at=utc_time(call.last_at),
         last_status=call.last_status,
         last_error=call.last_error,
-        next_attempt_at=moment(call.next_at),
+        next_attempt_at=utc_time(call.next_at),
     )

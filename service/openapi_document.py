@@ -1,4 +1,4 @@
-"""What the API's OpenAPI document says beyond what FastAPI reads off the handlers."""
+"""The OpenAPI document: FastAPI generates it from the handlers, this module completes it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from fastapi import FastAPI
 
 from service import problems
 from service.access import SECURITY_SCHEMES, UNCOUNTED, is_open
-from service.batch_schemas import BatchRequest
-from service.examples import SCHEMAS
-from service.responses import problems as described
-from service.schemas import PanoramaRequest
+from service.openapi_examples import SCHEMAS
+from service.openapi_responses import problem_responses
+from service.schemas.requests import BatchRequest, PanoramaRequest
 
 DESCRIPTION = """\
 Paints panoramas from text with MultiDiffusion. Submit one with `POST /panoramas`, poll `GET /jobs/{id}` until its
@@ -20,8 +19,8 @@ Paints panoramas from text with MultiDiffusion. Submit one with `POST /panoramas
 Where the server has API keys, send one as `Authorization: Bearer` or `X-API-Key`; what belongs to other keys does not
 exist for you (404). Where requests are limited, every answer tells `RateLimit` and `RateLimit-Policy`.
 """
-# What every operation behind a key may answer.
-_ANYWHERE = (401, 429, 500, 503)
+# Problems that every operation behind a key may answer with.
+_COMMON_PROBLEMS = (401, 429, 500, 503)
 _TAGS = [
     {"name": "panoramas", "description": "Submit one."},
     {"name": "batches", "description": "Submit many, look at them, cancel and fetch them together."},
@@ -32,8 +31,8 @@ _TAGS = [
 ]
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI 3.1 of the application, with problems in place of FastAPI's own shape of validation errors."""
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The application's OpenAPI 3.1 document, with problem details instead of FastAPI's own validation errors."""
     if not app.openapi_schema:
         schema = FastAPI.openapi(app)
         _components(schema)
@@ -41,7 +40,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for operation in operations.values():
                 _operation(path, operation)
         for call in schema["webhooks"].values():
-            call["post"]["responses"].pop("422")  # it is not us who answer
+            call["post"]["responses"].pop("422")  # the receiver of a webhook answers, not this service
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -54,11 +53,11 @@ def _components(schema: dict[str, Any]) -> None:
         written = model.model_json_schema(ref_template="#/components/schemas/{model}")
         written.pop("$defs", None)
         components[model.__name__] = written
-    for name, examples in SCHEMAS.items():  # here, because FastAPI drops what is null in an example
+    for name, examples in SCHEMAS.items():  # set here, because FastAPI drops nulls from examples
         components[name]["examples"] = examples
     schema["tags"] = _TAGS
     schema["components"]["securitySchemes"] = SECURITY_SCHEMES
-    # None of them is needed where the server has no keys.
+    # The empty alternative is for servers without keys.
     schema["security"] = [{"bearer": []}, {"apiKey": []}, {}]
 
 
@@ -67,9 +66,9 @@ def _operation(path: str, operation: dict[str, Any]) -> None:
     if is_open(path):
         operation["security"] = []
     else:
-        for status, response in described(*((401, 500) if path == UNCOUNTED else _ANYWHERE)).items():
+        for status, response in problem_responses(*((401, 500) if path == UNCOUNTED else _COMMON_PROBLEMS)).items():
             responses.setdefault(str(status), response)
     if "requestBody" in operation:
-        for status, response in described(400, 413).items():
+        for status, response in problem_responses(400, 413).items():
             responses.setdefault(str(status), response)
     operation["responses"] = dict(sorted(responses.items()))

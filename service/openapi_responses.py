@@ -1,10 +1,10 @@
-"""What OpenAPI says of answers that are not the plain result."""
+"""Parts of the OpenAPI document that describe responses: problems, headers and files."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.examples import PROBLEMS
+from service.openapi_examples import PROBLEM_EXAMPLES
 from service.problems import MEDIA_TYPE
 
 Responses = dict[int | str, dict[str, Any]]
@@ -33,26 +33,26 @@ _RETRIED = {
 }
 
 
-def problems(*statuses: int) -> Responses:
-    """OpenAPI responses of an operation's problems."""
+def problem_responses(*statuses: int) -> Responses:
+    """The problems that an operation may answer with."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {
             "description": _MEANINGS[status],
-            "content": {MEDIA_TYPE: {"schema": schema, "example": PROBLEMS[status]}},
+            "content": {MEDIA_TYPE: {"schema": schema, "example": PROBLEM_EXAMPLES[status]}},
             **({"headers": _RETRIED} if status in (409, 429, 503, 507) else {}),
         }
         for status in statuses
     }
 
 
-def header(description: str, kind: str = "string") -> dict[str, Any]:
-    """OpenAPI of one response header."""
+def response_header(description: str, kind: str = "string") -> dict[str, Any]:
+    """One response header."""
     return {"description": description, "schema": {"type": kind}}
 
 
-def binary(media_type: str, description: str, **headers: dict[str, Any]) -> dict[str, Any]:
-    """OpenAPI of an answer that is a file."""
+def file_response(media_type: str, description: str, **headers: dict[str, Any]) -> dict[str, Any]:
+    """A response whose body is a file."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {"description": description, "content": content, "headers": headers}
 

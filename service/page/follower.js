@@ -1,29 +1,29 @@
-/** Follows the jobs that have not ended: the most important ones by event stream, the others by asking. */
+/** Follows the jobs that have not ended: the most important ones by event stream, the others by polling. */
 
 import { events, getJson } from "./api.js";
 import { pause } from "./dom.js";
 import { TERMINAL, active } from "./jobs.js";
 
-// A browser opens six connections to a host over HTTP/1.1; the rest of the page needs some.
-const MOST_STREAMS = 3;
-const ASK_EVERY = 3000;
-const LONGEST_PAUSE = 5000;
+// Over HTTP/1.1 a browser opens six connections to a host, and the rest of the page needs some of them.
+const MAX_STREAMS = 3;
+const POLL_INTERVAL = 3000;
+const MAX_PAUSE = 5000;
 
-export class Live {
+export class JobFollower {
   #streams = new Map(); // id to AbortController
-  #wake = new Set();
+  #wakeUps = new Set(); // end pauses early
 
   constructor(jobs, current) {
     this.jobs = jobs;
     this.current = current; // id of the job on the stage
-    addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
-    setInterval(() => document.hidden || this.#ask(), ASK_EVERY);
+    addEventListener("online", () => this.#retryNow());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#retryNow());
+    setInterval(() => document.hidden || this.#poll(), POLL_INTERVAL);
   }
 
-  /** Open and close streams as jobs come, end and are looked at. */
+  /** Open and close streams when jobs are added, end, or are selected. */
   update() {
-    const wanted = this.#wanted().slice(0, MOST_STREAMS);
+    const wanted = this.#wanted().slice(0, MAX_STREAMS);
     for (const [id, stream] of this.#streams) {
       if (!wanted.includes(id)) {
         stream.abort();
@@ -40,7 +40,7 @@ export class Live {
     }
   }
 
-  /** The job on the stage, then what runs, then what waits longest. */
+  /** Ids by importance: the job on the stage, running jobs, then queued jobs, the oldest first. */
   #wanted() {
     const weight = (job) => (job.id === this.current() ? 0 : job.state === "running" ? 1 : 2);
     return this.jobs
@@ -58,10 +58,10 @@ export class Live {
         for await (const event of events(`/jobs/${id}/events`, { lastId, signal })) {
           tries = 0;
           lastId = event.id ?? lastId;
-          this.#take(id, event);
+          this.#apply(id, event);
         }
         if (signal.aborted || !this.jobs.get(id) || TERMINAL.has(this.jobs.get(id).state)) return;
-        const job = await getJson(`/jobs/${id}`, { signal }); // cut off, or ended while nobody listened
+        const job = await getJson(`/jobs/${id}`, { signal }); // the stream broke off, or the job ended in between
         this.jobs.put(job);
         if (TERMINAL.has(job.state)) return;
       } catch (error) {
@@ -70,11 +70,11 @@ export class Live {
         if (error.status === 401) return;
       }
       if (tries > 0) this.jobs.patch(id, { lost: true });
-      await this.#rest(Math.min(LONGEST_PAUSE, 250 * 2 ** tries) * (0.75 + Math.random() / 2));
+      await this.#pause(Math.min(MAX_PAUSE, 250 * 2 ** tries) * (0.75 + Math.random() / 2));
     }
   }
 
-  #take(id, { name, data }) {
+  #apply(id, { name, data }) {
     if (name === "job") return this.jobs.put(data);
     const job = this.jobs.get(id);
     if (!job || !active(job)) return;
@@ -85,9 +85,9 @@ export class Live {
     }
   }
 
-  /** Those without a stream, a few at a time. */
-  async #ask() {
-    for (const id of this.#wanted().slice(MOST_STREAMS, MOST_STREAMS + 8)) {
+  /** Poll jobs without a stream, a few at a time. */
+  async #poll() {
+    for (const id of this.#wanted().slice(MAX_STREAMS, MAX_STREAMS + 8)) {
       try {
         this.jobs.put(await getJson(`/jobs/${id}`));
       } catch (error) {
@@ -97,15 +97,15 @@ export class Live {
     }
   }
 
-  async #rest(milliseconds) {
+  async #pause(milliseconds) {
     let wake;
     const woken = new Promise((resolve) => (wake = resolve));
-    this.#wake.add(wake);
+    this.#wakeUps.add(wake);
     await Promise.race([pause(milliseconds), woken]);
-    this.#wake.delete(wake);
+    this.#wakeUps.delete(wake);
   }
 
-  #hurry() {
-    for (const wake of this.#wake) wake();
+  #retryNow() {
+    for (const wake of this.#wakeUps) wake();
   }
 }

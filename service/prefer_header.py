@@ -1,4 +1,4 @@
-"""`Prefer: wait=N` (RFC 7240, section 4.3): hold the answer until the job has ended, for at most N seconds."""
+"""The `Prefer` header (RFC 7240): `wait=N` and `handling=lenient`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-# A preference is a token with an optional value, and parameters behind semicolons that `wait` has none of.
+# A preference is a token with an optional value. Parameters may follow after semicolons; `wait` has none.
 _WAIT = re.compile(r'^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?$', re.IGNORECASE)
 _LENIENT = re.compile(r'^\s*handling\s*=\s*"?lenient"?\s*(?:;.*)?$', re.IGNORECASE)
 
 
 def wait_seconds(prefer: str, most: int) -> int | None:
-    """Seconds to wait, within `most`; None where nothing (that can be understood) is preferred."""
+    """Seconds to wait for the job's end (section 4.3), at most `most`; None without a valid `wait` preference."""
     for preference in prefer.split(","):
         if found := _WAIT.match(preference):
             return min(int(found[1]), most)
@@ -21,13 +21,13 @@ def wait_seconds(prefer: str, most: int) -> int | None:
 
 
 def is_lenient(prefer: str) -> bool:
-    """`handling=lenient` (RFC 7240, section 4.4): do what can be done, and tell what cannot."""
+    """Whether `handling=lenient` (section 4.4) asks to accept the valid items and report the others."""
     return any(_LENIENT.match(preference) for preference in prefer.split(","))
 
 
 async def _prefer(
     request: Request,
-    prefer: Annotated[  # described as one header, which is all that generated clients can send
+    prefer: Annotated[  # declared as one header: generated clients cannot send several
         str | None,
         Header(
             description="`wait=N` holds the answer until the job has ended, for at most N seconds (RFC 7240)",

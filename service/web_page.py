@@ -1,7 +1,8 @@
-"""The web page: this package's static files, and the API's documentation, with nothing from another host.
+"""Serves the web page and the API's documentation, without loading anything from another host.
 
-The files lie under an address that changes with their content, so that a browser keeps them for good and asks for
-`GET /` alone; that one is validated each time by its ETag. Relative imports of the scripts keep the address.
+The URL of each static file contains a version that changes with the files' content, so browsers cache the files for
+ever. Only `GET /` is revalidated, by its ETag. The scripts import each other by relative URLs, so the version applies
+to them as well.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from service.problems import ProblemError
 router = APIRouter(include_in_schema=False)
 
 FOLDER = Path(__file__).parent / "page"
-_VERSION = b"@version"  # in index.html and docs.html: where the version of the files goes
-_FOREVER = "public, max-age=31536000, immutable"
-_COMPRESSED = frozenset({".css", ".html", ".js", ".svg"})
+_VERSION = b"@version"  # placeholder in index.html and docs.html for the version
+_CACHE_FOREVER = "public, max-age=31536000, immutable"
+_COMPRESSIBLE = frozenset({".css", ".html", ".js", ".svg"})
 
-_ALWAYS = {
+_SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -43,13 +44,13 @@ _POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
-# Swagger UI writes style elements and draws from data: addresses.
+# Swagger UI adds style elements and shows images from data: URLs.
 _DOCS_POLICY = {**_POLICY, "style-src": "'self' 'unsafe-inline'", "img-src": "'self' data:"}
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file as it is sent."""
+    """A file, ready to be sent."""
 
     body: bytes
     zipped: bytes | None
@@ -58,14 +59,14 @@ class Asset:
 
     @classmethod
     def of(cls, name: str, body: bytes) -> Asset:
-        zipped = gzip.compress(body, mtime=0) if Path(name).suffix in _COMPRESSED else None
+        zipped = gzip.compress(body, mtime=0) if Path(name).suffix in _COMPRESSIBLE else None
         media_type = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
         return cls(body, zipped, media_type, f'W/"{_digest(body)}"')
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files by name, and what their address says of them."""
+    """The files by name, and the version in their URLs."""
 
     version: str
     by_name: Mapping[str, Asset]
@@ -73,7 +74,7 @@ class Files:
 
 @cache
 def files() -> Files:
-    """The page's own files and Swagger UI's, read once."""
+    """The page's files and those of Swagger UI, read once."""
     bodies = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.is_file()}
     for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
         bodies[name] = (_swagger_folder() / name).read_bytes()
@@ -86,35 +87,37 @@ def files() -> Files:
 @router.head("/")
 @router.get("/")
 async def get_page(request: Request) -> Response:
-    """The page to paint and look around."""
+    """The page."""
     return _document(request, "index.html", _POLICY)
 
 
 @router.head("/docs")
 @router.get("/docs")
 async def get_docs(request: Request) -> Response:
-    """The API's documentation to try out, by Swagger UI."""
+    """The API's documentation, shown by Swagger UI."""
     return _document(request, "docs.html", _DOCS_POLICY)
 
 
 @router.head("/page/{version}/{name}")
 @router.get("/page/{version}/{name}")
 async def get_file(version: str, name: str, request: Request) -> Response:
-    """One file of either. Of another version, as between two replicas during an update, it is not kept."""
+    """A static file. It is not cached under the URL of another version, which two replicas have during an update."""
     asset = files().by_name.get(name)
     if asset is None or name.endswith(".html"):
-        raise ProblemError(404, "not-found", "Not Found", "The page has no such file")
-    return _answer(request, asset, {"Cache-Control": _FOREVER if version == files().version else "no-store"})
+        raise ProblemError("not-found", "The page has no such file")
+    return _asset_response(
+        request, asset, {"Cache-Control": _CACHE_FOREVER if version == files().version else "no-store"}
+    )
 
 
 def _document(request: Request, name: str, policy: Mapping[str, str]) -> Response:
     content = "; ".join(f"{directive} {sources}" for directive, sources in policy.items())
     headers = {"Cache-Control": "no-cache", "Content-Security-Policy": content}
-    return _answer(request, files().by_name[name], headers)
+    return _asset_response(request, files().by_name[name], headers)
 
 
-def _answer(request: Request, asset: Asset, headers: Mapping[str, str]) -> Response:
-    headers = {**_ALWAYS, **headers, "ETag": asset.etag}
+def _asset_response(request: Request, asset: Asset, headers: Mapping[str, str]) -> Response:
+    headers = {**_SECURITY_HEADERS, **headers, "ETag": asset.etag}
     if asset.zipped:
         headers["Vary"] = "Accept-Encoding"
     if is_fresh(request.headers.get("if-none-match"), asset.etag):
@@ -125,7 +128,7 @@ def _answer(request: Request, asset: Asset, headers: Mapping[str, str]) -> Respo
 
 
 def _swagger_folder() -> Path:
-    """fastapi-offline ships the files that FastAPI would load from another host; nothing of it is imported."""
+    """The package fastapi-offline contains the files that FastAPI would load from another host. It is not imported."""
     spec = importlib.util.find_spec("fastapi_offline")
     assert spec is not None
     assert spec.origin is not None

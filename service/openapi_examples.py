@@ -1,4 +1,4 @@
-"""Examples in the API's description. A test holds them to their schemas."""
+"""Examples for the OpenAPI document. A test validates them against their schemas."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from recipe.facts import ModelFacts
 from recipe.presets import PRESETS
+from service.problems import FieldProblem, ProblemError, invalid_request
 
 _ID = "4f0c2b7e9a5d4c118e36f1a2b3c4d5e6"
 _BATCH_ID = "9d3b1c5a7f8e4d02b6a1c0e2f4d6b8a0"
@@ -114,36 +115,29 @@ MODELS: dict[str, Any] = {
 }
 
 
-def _problem(status: int, kind: str, title: str, detail: str | None = None, **more: Any) -> dict[str, Any]:
-    told = {"detail": detail} if detail else {}
-    return {"type": f"urn:panoramas:problem:{kind}", "title": title, "status": status, **told, **more}
+def _problem(kind: str, detail: str | None = None, **title_values: str) -> dict[str, Any]:
+    return ProblemError(kind, detail, title_values=title_values).problem.model_dump(exclude_none=True)
 
 
-PROBLEMS: dict[int, dict[str, Any]] = {
-    400: _problem(400, "body-cut", "The body broke off", "Nothing was accepted."),
-    401: _problem(401, "unauthorized", "An API key is needed"),
-    404: _problem(404, "no-such-job", "There is no such job", f"job_id: {_ID} is unknown"),
-    406: _problem(
-        406, "not-acceptable", "The image cannot be had in that form", "Accept: one of image/png, image/webp"
-    ),
-    409: _problem(409, "no-image", "The job has no image: it is running"),
-    410: _problem(410, "expired", "It has expired or was deleted"),
-    413: _problem(413, "body-too-large", "The body is too large", "body: at most 65536 bytes are accepted"),
-    415: _problem(
-        415, "unsupported-media-type", "A body of this type is not understood", "Content-Type: application/json"
-    ),
-    416: _problem(416, "range-outside", "The range lies outside the image"),
-    422: _problem(
-        422,
-        "invalid-request",
-        "The request is not valid",
-        "width: must be a multiple of 8, not 2050",
-        errors=[{"pointer": "#/width", "detail": "must be a multiple of 8, not 2050"}],
-    ),
-    429: _problem(429, "queue-full", "The queue is full", "As many jobs wait as this server lets wait."),
-    500: _problem(500, "internal-error", "The server met an unexpected error"),
-    503: _problem(503, "unavailable", "The queue does not answer", "Nothing was changed; try again in a few seconds."),
-    507: _problem(507, "image-store-full", "The image store is full", "Nothing was accepted; try again later."),
+_BAD_WIDTH = FieldProblem(pointer="#/width", detail="must be a multiple of 8, not 2050")
+PROBLEM_EXAMPLES: dict[int, dict[str, Any]] = {
+    problem["status"]: problem
+    for problem in (
+        _problem("body-cut", "Nothing was accepted."),
+        _problem("unauthorized"),
+        _problem("no-such-job", f"job_id: {_ID} is unknown"),
+        _problem("not-acceptable", "Accept: one of image/png, image/webp"),
+        _problem("no-image", state="is running"),
+        _problem("expired"),
+        _problem("body-too-large", "body: at most 65536 bytes are accepted"),
+        _problem("unsupported-media-type", "Content-Type: application/json"),
+        _problem("range-outside"),
+        invalid_request([_BAD_WIDTH]).problem.model_dump(exclude_none=True),
+        _problem("queue-full", "As many jobs wait as this server lets wait."),
+        _problem("internal-error"),
+        _problem("unavailable", "Nothing was changed; try again in a few seconds.", service="queue"),
+        _problem("image-store-full", "Nothing was accepted; try again later."),
+    )
 }
 
 _SHORT = {"prompt": "a harbour at night"}

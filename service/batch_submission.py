@@ -1,0 +1,120 @@
+"""Checks all items of a batch, then makes their jobs.
+
+Each of the two reads the body from its file, so that a large batch does not fill the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from jobs.batches import Batch, NewJob
+from jobs.board import QueueFull
+from recipe.errors import RecipeError
+from service.dependencies import Services
+from service.problems import FieldProblem, ProblemError, invalid_fields, invalid_request
+from service.request_body import batch_items, canonical_json, problems_of_item
+from service.resolve_request import resolve_input, resolve_webhook_url
+from service.schemas.requests import PanoramaRequest
+
+_MAX_REPORTED_ITEMS = 100  # invalid items whose problems are reported
+_YIELD_EVERY = 50  # items after which other requests get their turn
+_JOBS_PER_WRITE = 500  # jobs made in one step
+
+
+@dataclass(slots=True)
+class CheckedBatch:
+    """The outcome of checking every item. Equal batches have equal digests."""
+
+    accepted: int = 0
+    refused: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[FieldProblem] = field(default_factory=list)
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def refuse(self, index: int, problems: list[FieldProblem]) -> None:
+        self.refused += 1
+        self.digest.update(b"-\n")
+        if len(self.errors) < _MAX_REPORTED_ITEMS:
+            own = [FieldProblem(pointer=_pointer_in_item(index, fault), detail=fault.detail) for fault in problems]
+            self.errors.append({"index": index, "errors": [fault.model_dump(exclude_none=True) for fault in own]})
+            self.problems += problems
+
+    def accept(self, request: PanoramaRequest) -> None:
+        self.accepted += 1
+        self.digest.update(canonical_json(request) + b"\n")
+
+    def refusal(self) -> ProblemError:
+        """422 for the whole batch."""
+        error = invalid_request(self.problems)
+        total = self.accepted + self.refused
+        error.problem.detail = f"{self.refused} of {total} items are not valid; none was accepted"
+        return error
+
+
+def _pointer_in_item(index: int, problem: FieldProblem) -> str:
+    return "#" + problem.pointer.removeprefix(f"#/items/{index}")
+
+
+async def check_items(services: Services, file: IO[bytes], body_type: str) -> CheckedBatch:
+    """Check every item before any job is made.
+
+    Raises:
+        ProblemError: when the body is no batch, or has too many items.
+    """
+    checked, most = CheckedBatch(), services.settings.max_batch_items
+    for index, item in enumerate(batch_items(file, body_type)):
+        if index >= most:
+            raise invalid_request([FieldProblem(pointer="#/items", detail=f"must be at most {most}")])
+        if index % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+        if isinstance(item, PanoramaRequest):
+            try:
+                resolve_input(services, item)
+                resolve_webhook_url(services, item)
+            except (ProblemError, RecipeError) as error:
+                checked.refuse(index, problems_of_item(index, invalid_fields(error)))
+            else:
+                checked.accept(item)
+        else:
+            checked.refuse(index, item)
+    return checked
+
+
+async def make_jobs(services: Services, batch: Batch, file: IO[bytes], body_type: str, *, resumable: bool) -> None:
+    """Make the jobs of the valid items that have none yet.
+
+    A batch that is not `resumable` has no idempotency key, so it is canceled when the queue is full.
+
+    Raises:
+        QueueFull: when the queue has no room for the rest of the batch.
+    """
+    free, _ = await services.board.room(batch.owner)
+    try:
+        if batch.total - batch.accepted > free:
+            raise QueueFull(retry_after=await services.board.pace_seconds())
+        jobs: list[NewJob] = []
+        for index, item in enumerate(batch_items(file, body_type)):
+            if isinstance(item, PanoramaRequest) and (job := _new_job(services, index, item)):
+                jobs.append(job)
+            if len(jobs) == _JOBS_PER_WRITE:
+                await services.batches.fill(batch, jobs)
+                jobs = []
+            elif index % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        await services.batches.fill(batch, jobs)
+    except QueueFull:
+        if not resumable:
+            await services.batches.cancel(batch.id)
+        raise
+
+
+def _new_job(services: Services, index: int, item: PanoramaRequest) -> NewJob | None:
+    try:
+        job_input, webhook_url = resolve_input(services, item), resolve_webhook_url(services, item)
+    except (ProblemError, RecipeError):
+        return None  # `check_items` has reported it
+    priority = item.priority if "priority" in item.model_fields_set else "batch"
+    return NewJob(index, job_input, item.metadata, priority, webhook_url)

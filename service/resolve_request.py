@@ -1,0 +1,65 @@
+"""Turns a request into a job's input: defaults filled in, and checked against this server's limits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from recipe.fields import Recipe
+from service.dependencies import Services
+from service.problems import FieldProblem, invalid_request
+from service.schemas.requests import PanoramaRequest
+
+
+def resolve_input(services: Services, request: PanoramaRequest) -> dict[str, Any]:
+    """A job's input: every parameter with its value, and the model's name.
+
+    Raises:
+        ProblemError, RecipeError: names each invalid field.
+    """
+    name = request.model or next(iter(services.catalog))
+    if name not in services.catalog:
+        known = ", ".join(services.catalog)
+        raise invalid_request([FieldProblem(pointer="#/model", detail=f"must be one of {known}; not {name!r}")])
+    recipe = request.resolve(services.catalog[name])
+    if over_limit := _over_limit(services, recipe):
+        raise invalid_request(over_limit)
+    return {**asdict(recipe), "model": name}
+
+
+def resolve_webhook_url(services: Services, request: PanoramaRequest) -> str | None:
+    """The normalised URL to call when the job has ended; None when the request asks for no call.
+
+    Raises:
+        ProblemError: when the URL itself shows that it must not be called.
+    """
+    if request.webhook_url is None:
+        return None
+    if services.signer is None:
+        detail = "must be null: this server calls no webhooks"
+        raise invalid_request([FieldProblem(pointer="#/webhook_url", detail=detail)])
+    try:
+        return services.targets.url(request.webhook_url)
+    except ValueError as error:
+        raise invalid_request([FieldProblem(pointer="#/webhook_url", detail=str(error))]) from error
+
+
+def _over_limit(services: Services, recipe: Recipe) -> list[FieldProblem]:
+    limits = services.settings
+    width, height, steps = recipe.width, recipe.height, recipe.num_inference_steps
+    problems = [
+        FieldProblem(pointer=f"#/{field}", detail=f"must be at most {most} on this server, not {value}")
+        for field, value, most in (
+            ("width", width, limits.max_width),
+            ("height", height, limits.max_height),
+            ("num_inference_steps", steps, limits.max_steps),
+        )
+        if value > most
+    ]
+    cost = width * height * steps
+    if cost > limits.max_pixel_steps:
+        detail = (
+            f"width x height x num_inference_steps must be at most {limits.max_pixel_steps} on this server, not {cost}"
+        )
+        problems.append(FieldProblem(pointer="#/num_inference_steps", detail=detail))
+    return problems

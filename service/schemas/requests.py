@@ -1,0 +1,94 @@
+"""The bodies that clients send."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+
+from jobs.record import Priority
+from recipe.fields import DEFAULTS, Recipe
+from recipe.fields import Field as RecipeField
+from recipe.models import ModelSpec
+from recipe.request import REQUEST_FIELDS, resolve
+
+MAX_METADATA_BYTES = 16 * 1024
+
+
+def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """Check that the object fits into the job record and survives a round trip through JSON."""
+    size = len(json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"must be at most {MAX_METADATA_BYTES} bytes of JSON, not {size}")
+    return value
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
+
+
+def _wire_field(spec: RecipeField, default: Any) -> tuple[Any, Any]:
+    """Declare a field of the recipe for pydantic: its type, default, range and description."""
+    minimum = min((spec.minimum, *spec.as_null)) if spec.as_null and spec.minimum is not None else spec.minimum
+    limits: dict[str, Any] = {"ge": minimum, "le": spec.maximum, "max_length": spec.max_length}
+    if spec.kind is float:
+        limits["allow_inf_nan"] = False
+    if spec.required:
+        limits["min_length"] = 1
+    kind: Any = Literal[spec.choices] if spec.choices else spec.kind
+    limited = Annotated[kind, Field(**{name: limit for name, limit in limits.items() if limit is not None})]
+    if spec.nullable:
+        return limited | None, Field(None, description=spec.help)
+    return limited, Field(... if spec.required else default, description=spec.help)
+
+
+_WIRE_FIELDS: dict[str, Any] = {name: _wire_field(spec, DEFAULTS.get(name)) for name, spec in REQUEST_FIELDS.items()}
+_WireRecipe: Any = create_model("_WireRecipe", **_WIRE_FIELDS)
+
+
+class PanoramaRequest(_WireRecipe):
+    """What to paint. Every field but `prompt` may be left out; null means the default."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    if TYPE_CHECKING:
+        model: str | None
+
+    priority: Priority = Field(
+        "interactive",
+        description="`batch` is for work that nobody waits for: where both wait, four interactive jobs go before one",
+    )
+    metadata: Metadata = Field(
+        default_factory=dict,
+        description="Yours: any JSON object of up to 16 KiB, returned with the job, never interpreted",
+    )
+    webhook_url: str | None = Field(
+        None,
+        max_length=2048,
+        description="Called once the job has ended, signed by Standard Webhooks; see `panoramaEnded`. A public https"
+        " address, unless this server allows others",
+        json_schema_extra={"format": "uri", "pattern": "^https?://"},
+    )
+
+    def requested_fields(self) -> dict[str, Any]:
+        """The fields that differ from their defaults. Repeated submits are compared by them.
+
+        An omitted field equals its default, so the comparison still holds when a later version adds fields.
+        """
+        return self.model_dump(exclude_defaults=True)
+
+    def resolve(self, spec: ModelSpec) -> Recipe:
+        """Fill in every default, and draw the seed if there is none.
+
+        Raises:
+            RecipeError: when the model cannot paint the request.
+        """
+        return resolve(self.model_dump(include=set(REQUEST_FIELDS)), spec)
+
+
+class BatchRequest(BaseModel):
+    """Many panoramas."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[PanoramaRequest] = Field(min_length=1, max_length=10_000)
