@@ -12,7 +12,7 @@ from recipe.facts import ModelFacts
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
     """One way to paint. `overlaps` is how many views cover a column: the stride is the model's view over it, or, where
-    it is None, the original's 8 cells.
+    it is None, the original's 8 cells. A few-step model makes `few_steps` times its own number of steps.
     """
 
     description: str
@@ -20,19 +20,24 @@ class Preset:
     num_inference_steps: int
     overlaps: int | None
     view_weights: str
+    few_steps: float
     guidance_end: float = 1.0
     shift_views: bool = False
 
     def values(self, facts: ModelFacts) -> dict[str, Any]:
         """Parameters of `Recipe` for a model of these facts."""
+        scheduler, steps = self.scheduler, self.num_inference_steps
+        if facts.few_steps:  # a distilled model is painted as it was distilled
+            scheduler = facts.defaults["scheduler"]
+            steps = max(1, round(facts.defaults["num_inference_steps"] * self.few_steps))
         return {
-            "scheduler": self.scheduler,
-            "num_inference_steps": self.num_inference_steps,
+            "scheduler": scheduler,
+            "num_inference_steps": steps,
             "view_stride": min(8, facts.window) if self.overlaps is None else facts.window // self.overlaps,
             "view_weights": self.view_weights,
             "guidance_rescale": 0.0,
             "guidance_start": 0.0,
-            "guidance_end": self.guidance_end,
+            "guidance_end": 1.0 if facts.few_steps else self.guidance_end,
             "shift_views": self.shift_views,
         }
 
@@ -42,6 +47,7 @@ PRESETS: Mapping[str, Preset] = {
         description="The original's: DDIM, 50 steps, a view every 8 cells, plain means",
         scheduler="ddim",
         num_inference_steps=50,
+        few_steps=1.0,
         overlaps=None,
         view_weights="uniform",
     ),
@@ -49,6 +55,7 @@ PRESETS: Mapping[str, Preset] = {
         description="DPM++ 2M, 30 steps, four views over every column, weighted to their centres",
         scheduler="dpmpp_2m",
         num_inference_steps=30,
+        few_steps=2.0,
         overlaps=4,
         view_weights="hann",
     ),
@@ -56,6 +63,7 @@ PRESETS: Mapping[str, Preset] = {
         description="DPM++ 2M, 16 steps, two views over every column, guidance in the first 80 % of the steps",
         scheduler="dpmpp_2m",
         num_inference_steps=16,
+        few_steps=1.0,
         overlaps=2,
         view_weights="hann",
         guidance_end=0.8,
@@ -64,6 +72,7 @@ PRESETS: Mapping[str, Preset] = {
         description="DPM++ 2M, 10 steps, one view over every column, shifted each step, guidance in the first 60 %",
         scheduler="dpmpp_2m",
         num_inference_steps=10,
+        few_steps=0.5,
         overlaps=1,
         view_weights="hann",
         guidance_end=0.6,

@@ -25,6 +25,7 @@ from service.dependencies import Services
 from service.event_hub import EventHub
 from service.image_formats import ImageConverter
 from service.metrics import MetricsMiddleware, RequestMetrics
+from service.model_catalog import ModelCatalog
 from service.openapi_document import DESCRIPTION, openapi_document
 from service.routes import router
 from service.routes.webhooks import outgoing_calls
@@ -44,7 +45,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         services = _services(settings, redis, requests)
         app.state.services = services
         services.event_hub.start()
+        services.catalog.start()
         yield
+        await services.catalog.stop()
         await services.event_hub.stop()
         await redis.aclose()
 
@@ -81,7 +84,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
     store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
     return Services(
         settings=settings,
-        catalog=settings.catalog,
+        catalog=ModelCatalog(settings.catalog),
         board=board,
         store=store,
         images=ImageConverter(store),

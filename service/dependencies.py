@@ -18,10 +18,10 @@ from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
-from recipe.models import ModelSpec
 from service.event_hub import EventHub
 from service.image_formats import ImageConverter
 from service.metrics import RequestMetrics
+from service.model_catalog import ModelCatalog
 from service.problems import ProblemError
 from service.schemas.common import ID_PATTERN
 from service.webhooks.signing import Signer
@@ -30,11 +30,11 @@ from service.webhooks.targets import TargetRules
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Objects that live as long as the application. The first model of `catalog` is the default; `signer` is None
+    """Objects that live as long as the application. `signer` is None
     when this server calls no webhooks."""
 
     settings: Settings
-    catalog: dict[str, ModelSpec]
+    catalog: ModelCatalog
     board: JobBoard
     store: ImageStore
     images: ImageConverter

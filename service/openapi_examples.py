@@ -97,9 +97,13 @@ MODELS: dict[str, Any] = {
         {
             "name": "2.1",
             "default": True,
+            "unavailable": None,
+            "family": "stable-diffusion",
             "window_px": 512,
             "latent_factor": 8,
             "defaults": {
+                "width": 2048,
+                "height": 512,
                 "num_inference_steps": 50,
                 "guidance_scale": 7.5,
                 "scheduler": "ddim",

@@ -17,11 +17,14 @@ def resolve_input(services: Services, request: PanoramaRequest) -> dict[str, Any
     Raises:
         ProblemError, RecipeError: names each invalid field.
     """
-    name = request.model or next(iter(services.catalog))
+    name = request.model or services.catalog.default
     if name not in services.catalog:
         known = ", ".join(services.catalog)
         raise invalid_request([FieldProblem(pointer="#/model", detail=f"must be one of {known}; not {name!r}")])
-    recipe = request.resolve(services.catalog[name])
+    if reason := services.catalog.unavailable.get(name):
+        detail = f"cannot be painted by this server: {reason}"
+        raise invalid_request([FieldProblem(pointer="#/model", detail=detail)])
+    recipe = request.resolve(services.catalog[name], max_width=services.settings.max_width)
     if over_limit := _over_limit(services, recipe):
         raise invalid_request(over_limit)
     return {**asdict(recipe), "model": name}

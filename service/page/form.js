@@ -40,7 +40,7 @@ export class Form {
     for (const [name, property] of Object.entries(request.properties)) {
       const kind = fieldType(property, schemas);
       if (!kind.type || kind.type === "object" || NOT_SHOWN.includes(name)) continue;
-      if (name === "model") kind.enum = models.items.map((model) => model.name);
+      if (name === "model") kind.enum = models.items.filter((model) => !model.unavailable).map((model) => model.name);
       if (name === "model" && kind.enum.length < 2) continue;
       this.#fields.set(name, this.#field(name, kind, request.required?.includes(name)));
     }
@@ -163,7 +163,7 @@ export class Form {
   #adapt() {
     const chosen = this.#fields.get("model")?.input.value;
     const model = this.#models.items.find((item) => (chosen ? item.name === chosen : item.default));
-    if (!model) return;
+    if (!model || model.unavailable) return;
     for (const [name, { input, kind }] of this.#fields) {
       const value = name === "model" ? this.#models.items.find((item) => item.default).name : model.defaults[name];
       const empty = kind.nullable && input.querySelector?.("option[value='']");
@@ -192,7 +192,7 @@ export class Form {
       );
     }
     for (const button of this.shapes.children) {
-      button.setAttribute("aria-pressed", button.dataset.size === `${width.value},${height.value}`);
+      button.setAttribute("aria-pressed", button.dataset.size === [width, height].map((side) => side.value || side.placeholder).join(","));
     }
   }
 

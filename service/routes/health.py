@@ -33,7 +33,8 @@ async def readyz(services: AppServices) -> Health:
     async with asyncio.timeout(5):
         workers = await services.board.workers()
         await services.store.check()
-    return Health(status="ok", workers=workers)
+    unavailable = dict(services.catalog.unavailable) or None
+    return Health(status="ok", workers=workers, unavailable_models=unavailable)
 
 
 _EXAMPLE = """\

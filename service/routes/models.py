@@ -15,10 +15,9 @@ router = APIRouter(tags=["models"])
 @router.get("/models", operation_id="listModels", summary="List the models", response_model=Models)
 async def list_models(services: AppServices) -> Models:
     """The allow-list with each model's own defaults, the schedulers, and this server's limits."""
-    default = next(iter(services.catalog))
-    settings = services.settings
+    settings, catalog = services.settings, services.catalog
     return Models(
-        items=[model_schema(spec, default=name == default) for name, spec in services.catalog.items()],
+        items=[model_schema(name, catalog, settings.max_width) for name in catalog],
         schedulers=list(SCHEDULERS),
         view_weights=list(VIEW_WEIGHTS),
         limits={

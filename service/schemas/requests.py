@@ -77,13 +77,13 @@ class PanoramaRequest(_WireRecipe):
         """
         return self.model_dump(exclude_defaults=True)
 
-    def resolve(self, spec: ModelSpec) -> Recipe:
-        """Fill in every default, and draw the seed if there is none.
+    def resolve(self, spec: ModelSpec, *, max_width: int) -> Recipe:
+        """Fill in every default, and draw the seed if there is none. A width that is left out is at most `max_width`.
 
         Raises:
             RecipeError: when the model cannot paint the request.
         """
-        return resolve(self.model_dump(include=set(REQUEST_FIELDS)), spec)
+        return resolve(self.model_dump(include=set(REQUEST_FIELDS)), spec, max_width=max_width)
 
 
 class BatchRequest(BaseModel):

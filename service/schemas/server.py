@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from recipe.models import ModelSpec
 from recipe.presets import PRESETS
+from recipe.request import default_size, default_weights
+from service.model_catalog import ModelCatalog
 
 
 class ModelInfo(BaseModel):
@@ -15,8 +16,10 @@ class ModelInfo(BaseModel):
 
     name: str
     default: bool
-    window_px: int = Field(description="Side of one view in pixels: the smallest canvas along either axis")
-    latent_factor: int = Field(description="Sizes are multiples of this")
+    unavailable: str | None = Field(description="Why the model cannot be asked for; null where it can")
+    family: str | None = Field(description="Kind of model; null, as what follows, while it is unavailable")
+    window_px: int | None = Field(description="Side of one view in pixels: the smallest canvas along either axis")
+    latent_factor: int | None = Field(description="Sizes are multiples of this")
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]] = Field(description="What each preset fills in for this model")
 
@@ -35,16 +38,25 @@ class Health(BaseModel):
 
     status: Literal["ok"]
     workers: int | None = Field(None, description="Worker processes that are alive, where that was asked for")
+    unavailable_models: dict[str, str] | None = Field(
+        None, description="Models that cannot be asked for, and why, where that was asked for"
+    )
 
 
-def model_schema(spec: ModelSpec, *, default: bool) -> ModelInfo:
-    """The wire form of one model of the allow-list."""
-    facts = spec.facts()
+def model_schema(name: str, catalog: ModelCatalog, max_width: int) -> ModelInfo:
+    """The wire form of one model of the allow-list. Its default width is at most `max_width`."""
+    facts = catalog.facts(name)
+    defaults: dict[str, Any] = {}
+    if facts:
+        own = catalog[name].defaults
+        defaults = {**default_size(facts, max_width), "view_weights": default_weights(own["view_stride"]), **own}
     return ModelInfo(
-        name=spec.name,
-        default=default,
-        window_px=facts.window_px,
-        latent_factor=facts.latent_factor,
-        defaults=spec.defaults,
-        presets={name: preset.values(facts) for name, preset in PRESETS.items()},
+        name=name,
+        default=name == catalog.default,
+        unavailable=catalog.unavailable.get(name),
+        family=facts.family if facts else None,
+        window_px=facts.window_px if facts else None,
+        latent_factor=facts.latent_factor if facts else None,
+        defaults=defaults,
+        presets={preset: PRESETS[preset].values(facts) for preset in PRESETS} if facts else {},
     )

@@ -1,26 +1,60 @@
-"""`GET /models`."""
+"""What the API says of its models is their own: sizes, defaults, and why one cannot be asked for."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import httpx
 
+from testkit.http import assert_problem
+from testkit.quirky import build, scheduler, unet
+from testkit.workerless import running_workerless_api
 
-def test_models_lists_models_defaults_schedulers_and_limits(http: httpx.Client) -> None:
-    models = http.get("/models").json()
-    assert [(item["name"], item["default"]) for item in models["items"]] == [("tiny", True), ("other", False)]
-    assert models["items"][0]["defaults"] == {
-        "num_inference_steps": 50,
-        "guidance_scale": 7.5,
-        "scheduler": "ddim",
-        "view_stride": 8,
-        "view_weights": "uniform",
+
+def test_a_model_that_cannot_be_painted_says_why_and_the_others_go_on(tmp_path: Path) -> None:
+    folders = {
+        "good": build(tmp_path / "good"),
+        "paints": build(tmp_path / "inpainting", unet(in_channels=9)),
+        "lost": tmp_path / "nowhere",
     }
-    assert set(models["items"][0]["presets"]) == {"reference", "quality", "fast", "draft"}
-    assert models["items"][0]["window_px"] == 128
-    assert "ddim" in models["schedulers"]
-    assert models["limits"] == {
-        "width": 8192,
-        "height": 2048,
-        "num_inference_steps": 200,
-        "pixel_steps": 8192 * 2048 * 50,
+    entries = {name: {"source": str(folder)} for name, folder in folders.items() if name != "lost"}
+    (tmp_path / "nowhere").mkdir()
+    entries["lost"] = {"source": str(tmp_path / "nowhere")}
+    with running_workerless_api(tmp_path / "api", PANORAMAS_MODELS=json.dumps(entries)) as api:
+        models = {model["name"]: model for model in api.http.get("/models").json()["items"]}
+        assert models["good"]["unavailable"] is None
+        assert "inpainting" in models["paints"]["unavailable"]
+        assert "model_index.json" in models["lost"]["unavailable"]
+        ready = api.http.get("/readyz").json()
+        assert set(ready["unavailable_models"]) == {"paints", "lost"}
+        problem = assert_problem(api.http.post("/panoramas", json={"prompt": "a", "model": "paints"}), 422)
+        assert problem["errors"][0]["pointer"] == "#/model"
+        assert "in_channels is 9" in problem["errors"][0]["detail"]
+        assert "in_channels is 9" in api.stack.log(), "operators are told once, when the server starts"
+        assert api.http.post("/panoramas", json={"prompt": "a"}).status_code == 202
+
+
+def test_sizes_and_defaults_are_the_models_own(tmp_path: Path) -> None:
+    entries = {
+        "xl": {"source": str(build(tmp_path / "xl", xl=True))},
+        "turbo": {"source": str(build(tmp_path / "sd-turbo", scheduler("EulerAncestralDiscreteScheduler")))},
+        "mine": {"source": str(build(tmp_path / "mine")), "num_inference_steps": 12, "prediction_type": "v_prediction"},
     }
+    with running_workerless_api(tmp_path / "api", PANORAMAS_MODELS=json.dumps(entries)) as api:
+        models = {model["name"]: model for model in api.http.get("/models").json()["items"]}
+        assert models["xl"]["family"] == "sdxl"
+        assert (models["xl"]["defaults"]["width"], models["xl"]["defaults"]["height"]) == (512, 128)
+        assert models["turbo"]["defaults"]["num_inference_steps"] == 4
+        assert models["turbo"]["presets"]["fast"]["scheduler"] == "euler_a"
+        job = submitted(api.http, model="xl")
+        assert (job["width"], job["height"], job["scheduler"]) == (512, 128, "euler")
+        assert submitted(api.http, model="mine")["num_inference_steps"] == 12
+        assert submitted(api.http, model="turbo")["guidance_scale"] == 1.0
+        assert submitted(api.http, model="mine", seed=-1)["seed"] >= 0
+
+
+def submitted(http: httpx.Client, **fields: object) -> dict[str, object]:
+    response = http.post("/panoramas", json={"prompt": "hills", **fields})
+    assert response.status_code == 202, response.text
+    return response.json()["input"]
