@@ -70,7 +70,7 @@ def succeed(workerless: WorkerlessApi, folder: Path) -> None:
     for line in (folder / "out" / "manifest.jsonl").read_text().splitlines():
         if '"accepted"' in line:
             for job_id in workerless.redis.zrange(keys.batch_index(json.loads(line)["batch"]), 0, -1):
-                record = workerless.claim(job_id)
+                record = workerless.claim(str(job_id))
                 stored = workerless.store.put(record.id, record.token, png)
                 result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 1, "height": 1}
                 workerless.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
