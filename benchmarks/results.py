@@ -31,7 +31,9 @@ def processor() -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.open() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         name = names[0] if names else name
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
 
@@ -70,7 +72,7 @@ class Results:
         self._measured_seconds.append(time.monotonic() - start)
         self._known[name] = values
         self._append(name, values)
-        progress(f"[{self._done} of {self._total}{self._time_left()}] {name}: {_short(values)}")
+        progress(f"[{self._done} of {self._total}{self._time_left()}] {name}{_numbers(values)}")
         return values
 
     def skip(self, count: int) -> None:
@@ -83,7 +85,7 @@ class Results:
 
     def _time_left(self) -> str:
         left = (self._total - self._done) * sum(self._measured_seconds) / len(self._measured_seconds)
-        return f", at most about {left / 60:.0f} min left" if left >= 60 else ""
+        return f", about {left / 60:.0f} min left" if left >= 60 else ""
 
     def _read(self) -> dict[str, Values]:
         if self._file is None or not self._file.exists():
@@ -104,18 +106,14 @@ class Results:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a+b") as file:
-            if file.tell() and not _ends_a_line(file.name):  # an earlier run was killed while it wrote
-                file.write(b"\n")
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # an earlier run was killed while it wrote
+                    file.write(b"\n")
             file.write(json.dumps({"name": name, "values": values, "setting": self._setting}).encode() + b"\n")
 
 
-def _ends_a_line(name: str) -> bool:
-    with Path(name).open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def _short(values: Values) -> str:
-    """Numbers with three digits; longer values are only in the file."""
-    shown = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in values.items()}
-    return ", ".join(f"{name} {text}" for name, text in shown.items() if len(text) <= 40)
+def _numbers(values: Values) -> str:
+    """The numbers among `values`, with three digits."""
+    numbers = [f"{name} {value:.3g}" for name, value in values.items() if isinstance(value, int | float)]
+    return f": {', '.join(numbers)}" if numbers else ""
