@@ -19,7 +19,6 @@ from benchmarks.implementations import ALL_VIEWS, ARTICLE, DIFFUSERS, ENGINE, Ca
 from benchmarks.painting_process import NotPossible, PaintingProcess
 from benchmarks.results import Results
 from engine.loading import default_device
-from recipe.models import find_model
 from recipe.presets import PRESETS
 
 HEADER = """\
@@ -76,13 +75,10 @@ def is_worth_measuring(dtype: str, *, on_gpu: bool) -> bool:
     return possible
 
 
-def cases(options: argparse.Namespace, steps: dict[str, int], *, on_gpu: bool) -> Iterator[Case]:
+def cases(options: argparse.Namespace, *, on_gpu: bool) -> Iterator[Case]:
     """The rows, in the order in which they paint. Presets are painted in the last dtype, which is the fastest.
 
-    Args:
-        options: The command line's.
-        steps: The number of steps of each preset.
-        on_gpu: There, diffusers is measured in its own memory format as well.
+    On a GPU diffusers is also measured in its own memory format.
     """
     few = options.peer_steps or options.steps
     for dtype in options.dtypes:
@@ -98,15 +94,14 @@ def cases(options: argparse.Namespace, steps: dict[str, int], *, on_gpu: bool) -
         best = options.dtypes[-1]
         if options.compile:
             yield Case(ENGINE, best, size, options.steps, options.steps, compiled=True)
-        for name, count in steps.items():
+        for name in options.presets:
+            count = PRESETS[name].num_inference_steps
             yield Case(ENGINE, best, size, count, count, compiled=options.compile, preset=name)
 
 
 def compare(name: str, width: int, options: argparse.Namespace, device: str) -> None:
     """Print the table of one model at one width."""
-    facts = find_model(name).facts()
-    steps = {preset: PRESETS[preset].values(facts)["num_inference_steps"] for preset in options.presets}
-    rows = list(cases(options, steps, on_gpu=default_device() == "cuda"))
+    rows = list(cases(options, on_gpu=default_device() == "cuda"))
     kept = Results(
         options.results,
         total=len(rows) * (options.rounds + options.memory) + bool(rows),

@@ -131,7 +131,7 @@ class Painter:
             prompt=PROMPT,
             width=self._width,
             height=model.facts.window_px,
-            guidance_scale=model.spec.guidance_scale,
+            guidance_scale=model.spec.guidance_scale or model.facts.defaults.get("guidance_scale", 7.5),
             num_inference_steps=self._options.steps,
             seed=1,
         )

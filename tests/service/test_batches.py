@@ -125,6 +125,7 @@ def test_what_is_no_batch_is_refused(
     assert jobs_made(workerless.stack) == before
 
 
+@pytest.mark.slow
 def test_a_batch_of_ten_thousand_is_made_once_however_often_its_submit_breaks(own: WorkerlessApi) -> None:
     """The API is killed in the middle, three times; the queue is too small at first."""
     stack, body = own.stack, lines(items(10_000))
