@@ -1,1 +1,1 @@
-"""Measurements against the article's loop and diffusers' panorama pipeline. No part of what is installed."""
+"""Benchmarks of the engine, the service and the page. They are not part of the installed packages."""

@@ -1,6 +1,6 @@
-"""Stable Diffusion 1.5 and 2.1 as architectures with random weights: enough to measure speed and memory with.
+"""Stable Diffusion 1.5 and 2.1 as architectures with random weights, which is enough to measure speed and memory.
 
-`python -m benchmarks.architectures 1.5 FOLDER` writes one as a model that a worker can load.
+`python -m benchmarks.architectures 1.5 FOLDER` writes one to a folder, from which a worker can load it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCHEDULER = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-# What the two differ in, from the configurations in their repositories; all else is diffusers' default.
+# Where the two differ, from the configurations in their repositories. Everything else is diffusers' default.
 _UNET: dict[str, dict[str, Any]] = {
     "1.5": {"cross_attention_dim": 768, "attention_head_dim": 8},
     "2.1": {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
@@ -40,7 +40,7 @@ _TEXT = {
 
 
 def random_stable_diffusion(name: str, device: str, dtype: str, *, accelerated: bool = True) -> StableDiffusion:
-    """The architecture of version `name`, with the demo model's tokenizer, whose 77 places are as many."""
+    """The architecture of version `name`. Its tokenizer is the demo model's, which also makes 77 tokens."""
     torch.manual_seed(0)
     kind: torch.dtype = getattr(torch, dtype)
     tokenizer = CLIPTokenizer.from_pretrained(DEMO_FOLDER, subfolder="tokenizer")

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.batch_command`: how fast `panoramas batch` submits many lines, and fetches many pictures.
+"""`python -m benchmarks.batch_command`: how fast `panoramas batch` submits requests and downloads pictures.
 
-Nothing is painted: bytes of a panorama's size stand for the pictures. The service, its Redis (which
-writes every job to the disk before it is acknowledged) and the command are on this machine.
+Nothing is painted: each picture is a file of zeros as large as a panorama. The service, its Redis (which writes every
+job to the disk before it acknowledges it) and the command share this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ PICTURE_BYTES = 1_500_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.batch_command", description=__doc__)
     parser.add_argument("--lines", type=int, default=10_000)
     parser.add_argument("--pictures", type=int, default=1_000)
     options = parser.parse_args()
@@ -32,7 +33,9 @@ def main() -> None:
         running_workerless_api(Path(temporary)) as workerless,
     ):
         seconds = submit(workerless, Path(temporary) / "many", options.lines)
-        print(f"{options.lines:,} lines submitted in {seconds:.1f} s, {options.lines / seconds:,.0f} a second")
+        print(
+            f"{options.lines:,} lines submitted in {seconds:.1f} s, {options.lines / seconds:,.0f} a second", flush=True
+        )
         few = Path(temporary) / "few"
         submit(workerless, few, options.pictures)
         succeed(workerless, few)
@@ -45,7 +48,7 @@ def main() -> None:
 
 
 def submit(workerless: WorkerlessApi, folder: Path, lines: int) -> float:
-    """Start the command and interrupt it once all is accepted; returns the seconds, its start included."""
+    """Start the command and interrupt it once all lines are accepted. Returns the seconds, including its start."""
     folder.mkdir()
     request = {"prompt": "hills", "width": 1024, "height": 512}
     (folder / "requests.jsonl").write_text("".join(json.dumps({**request, "seed": n}) + "\n" for n in range(lines)))
@@ -61,22 +64,24 @@ def submit(workerless: WorkerlessApi, folder: Path, lines: int) -> float:
 
 
 def all_accepted(folder: Path, lines: int) -> bool:
+    """Whether the manifest says so: it has one line per hundred requests."""
     return (folder / "out" / "manifest.jsonl").read_bytes().count(b'"accepted"') >= lines / 100
 
 
 def succeed(workerless: WorkerlessApi, folder: Path) -> None:
-    """Every job of the folder gets the same picture."""
+    """Give every job of the folder the same picture."""
     png = b"\x89PNG\r\n\x1a\n" + bytes(PICTURE_BYTES - 8)
     for line in (folder / "out" / "manifest.jsonl").read_text().splitlines():
         if '"accepted"' in line:
             for job_id in workerless.redis.zrange(keys.batch_index(json.loads(line)["batch"]), 0, -1):
-                record = workerless.claim(job_id)
+                record = workerless.claim(str(job_id))
                 stored = workerless.store.put(record.id, record.token, png)
                 result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 1, "height": 1}
                 workerless.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
 
 
 def command(workerless: WorkerlessApi, folder: Path) -> subprocess.Popen[bytes]:
+    """`panoramas batch` on the folder's requests."""
     arguments = ["batch", str(folder / "requests.jsonl"), "-o", str(folder / "out"), "--url", workerless.stack.url]
     return subprocess.Popen(
         [sys.executable, "-m", "panoramas", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.load`: HTTP requests as fast as they are answered, or at a rate that does not wait for answers.
+"""`python -m benchmarks.load`: sends HTTP requests as fast as they are answered, or at a fixed rate.
 
-A process of its own, of raw sockets and little else, so that it is not what is measured. It reads one JSON object from
-its standard input (`Load`) and writes one to its standard output: requests a second, and percentiles in ms.
+It is a separate process on raw sockets, so that it is not the bottleneck. It reads one JSON object (`Load`) from stdin
+and writes one (`Measured`) to stdout.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ import uvloop
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`requests` are sent in turn, whole as they are on the wire. `rate` a second; 0: each connection sends the next
-    once the last is answered. Statuses other than `status` are counted as failures."""
+    """`requests` are whole HTTP messages and are sent in turn.
+
+    `rate` is in requests per second; with 0 each connection sends its next request as soon as the last is answered.
+    An answer with another status than `status` counts as a failure.
+    """
 
     port: int
     requests: list[str]
@@ -31,21 +34,23 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
+    """Answers per second, latency percentiles, failures, and how busy the load generator itself was."""
+
     a_second: float
     p50_ms: float
     p99_ms: float
     worst_ms: float
     failures: int
-    processor: float  # of this process, as a part of one core
+    processor: float  # cores that this process used
 
 
 class Connection(asyncio.Protocol):
-    """One connection with at most one request under way."""
+    """A connection with at most one request that is not answered yet."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
         self._began = 0.0
-        self._left = -1  # bytes of the body to come; -1: the head is not complete
+        self._left = -1  # bytes of the body to come; -1 until the head is complete
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,17 +69,17 @@ class Connection(asyncio.Protocol):
             head = self._head[:end].lower()
             at = head.index(b"content-length:") + 15
             length = int(head[at : (head + b"\r").index(b"\r", at)])
-            self._ok = self._head[9:12] == self._crowd.status
+            self._ok = self._head[9:12] == self._generator.status
             self._left = length - (len(self._head) - end - 4)
         else:
             self._left -= len(data)
         if self._left == 0:
             self._left, self._head = -1, b""
-            self._crowd.answered(self, time.perf_counter() - self._began, ok=self._ok)
+            self._generator.answered(self, time.perf_counter() - self._began, ok=self._ok)
 
 
-class Crowd:
-    """All connections, and what they have seen."""
+class Generator:
+    """All connections, and the latencies and failures so far."""
 
     def __init__(self, load: Load) -> None:
         self.status = str(load.status).encode()
@@ -100,18 +105,18 @@ class Crowd:
             while self._free:
                 self._send(self._free.popleft(), time.perf_counter())
         await asyncio.sleep(max(self._ends - time.perf_counter(), 0) + 0.5)
-        seen = sorted(self._seconds)
+        latencies = sorted(self._seconds)
         return Measured(
-            a_second=len(seen) / self._load.seconds,
-            p50_ms=seen[len(seen) // 2] * 1000,
-            p99_ms=seen[int(len(seen) * 0.99)] * 1000,
-            worst_ms=seen[-1] * 1000,
+            a_second=len(latencies) / self._load.seconds,
+            p50_ms=latencies[len(latencies) // 2] * 1000,
+            p99_ms=latencies[int(len(latencies) * 0.99)] * 1000,
+            worst_ms=latencies[-1] * 1000,
             failures=self._failures + len(self._waiting),
             processor=(time.process_time() - processor) / (time.perf_counter() - start),
         )
 
     async def _at_a_rate(self, start: float) -> None:
-        """An answer's time counts from when its request was due, not from when a connection was free for it."""
+        """Latency counts from when a request was due, not from when a connection was free for it."""
         for number in range(int(self._load.rate * self._load.seconds)):
             due = start + number / self._load.rate
             if (pause := due - time.perf_counter()) > 0:
@@ -127,7 +132,7 @@ class Crowd:
         connection.send(request, began)
 
     def answered(self, connection: Connection, seconds: float, *, ok: bool) -> None:
-        """Count it, and give the connection its next request."""
+        """Count an answer, and give the connection its next request."""
         now = time.perf_counter()
         self._failures += not ok
         if self._load.rate or now < self._ends:
@@ -141,4 +146,4 @@ class Crowd:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(uvloop.run(Crowd(Load(**json.load(sys.stdin))).run()))))
+    print(json.dumps(asdict(uvloop.run(Generator(Load(**json.load(sys.stdin))).run()))))

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.page`: how soon the page shows what happens, in a real browser at an idle, warm service.
+"""`python -m benchmarks.page`: how soon the page shows what happens, in a real browser with an idle, warm service.
 
-From the click to the first preview, and from a step in the worker to the same step on the screen: the worker's clock
-is the id of the step's event in Redis, the browser's is the same machine's.
+Measured are the time from the click to the first preview, and from a step in the worker to the same step on the
+screen. The id of the step's event in Redis has the worker's time; the browser uses the same machine's clock.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
+from benchmarks.results import progress
 from testkit.processes import running_stack
 from tests.page.conftest import CHROMIUM, NO_CHROMIUM
 from tests.page.visitor import Visitor
@@ -53,10 +54,11 @@ def main() -> None:
             expect(visitor.page.locator("#preview")).to_be_visible(timeout=60_000)
             preview = time.perf_counter() - start
             expect(visitor.viewer).to_be_visible(timeout=120_000)
-            if run == 0:  # the model was loaded meanwhile
+            if run == 0:  # not counted: the model was loaded during this one
                 visitor.open()
                 continue
             previews.append(preview)
+            progress(f"{run} of {runs} panoramas")
             seen = visitor.page.evaluate("() => window.seen")
             for key in redis.scan_iter(match=f"*{visitor.job_id}*", _type="stream"):
                 for event_id, fields in redis.xrange(key):

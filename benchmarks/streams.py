@@ -1,4 +1,7 @@
-"""`python -m benchmarks.streams PORT ID...` follows each job until its input ends; says `open` once all have begun."""
+"""`python -m benchmarks.streams PORT ID...` follows each job by server-sent events until stdin is closed.
+
+It prints `open` once every stream has sent its first event.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import uvloop
 
 
 async def follow(port: int, job_id: str) -> asyncio.Task[None]:
-    """Open one stream and hear the job; the task hears the rest."""
+    """Open one stream and read its first event; the returned task reads the others."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await reader.readuntil(b"event: job")
@@ -28,7 +31,7 @@ async def main() -> None:
     print("open", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     if broken := sum(stream.done() for stream in streams):
-        sys.exit(f"{broken} streams ended before their time")
+        sys.exit(f"{broken} streams ended early")
 
 
 if __name__ == "__main__":

@@ -68,5 +68,5 @@ def _first_time(fault: str) -> bool:
 
 
 if __name__ == "__main__":
-    model_process.paint = _faulty_paint  # type: ignore[attr-defined]
+    model_process.paint = _faulty_paint  # type: ignore[attr-defined, assignment]
     model_process.main()

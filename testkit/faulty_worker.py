@@ -65,7 +65,7 @@ def _hang_while(blocker: Path) -> None:
             time.sleep(0.02)
         return put(*args)
 
-    ImageStore.put = slow_put  # type: ignore[method-assign]
+    ImageStore.put = slow_put  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def main() -> None:
         true_time = time.time
         time.time = lambda: true_time() + offset
     command = [sys.executable, "-m", os.environ.get(MODEL, "testkit.fake_model")]
-    worker.main.ModelProcess = functools.partial(ModelProcess, command)  # type: ignore[misc, assignment]
+    worker.main.ModelProcess = functools.partial(ModelProcess, command)  # type: ignore[attr-defined, assignment]
     panoramas()
 
 

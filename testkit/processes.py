@@ -25,7 +25,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def eventually(look: Callable[[], T], seconds: float = 60.0, what: str = "") -> T:
+def eventually(look: Callable[[], T | None], seconds: float = 60.0, what: str = "") -> T:
     """The first truthy answer of `look`, asked again until `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while True:
@@ -130,8 +130,9 @@ class Stack:
     started: int = 0
 
     def start_api(self, port: int | None = None) -> subprocess.Popen[bytes]:
-        process = self._start("api", "--port", str(port or free_port()))
-        self.url = f"http://127.0.0.1:{process.args[-1]}"  # type: ignore[index]
+        port = port or free_port()
+        process = self._start("api", "--port", str(port))
+        self.url = f"http://127.0.0.1:{port}"
         eventually(lambda: self._is_live() or process.poll() is not None, 30, "the API answers")
         assert process.poll() is None, self.log()
         return process

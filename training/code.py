@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,6 +94,7 @@ def fill_encoder(vae: AutoencoderKL, code: Code, images: Tensor) -> None:
 
 def _fill_pairs(shortcut: nn.Conv2d, groups: int, state: Tensor) -> None:
     """A pair x, -x for each direction; one constant pair a group keeps the normalisation's divisor nearly constant."""
+    assert shortcut.bias is not None
     size = shortcut.out_channels // groups
     constant = 30.0 * float(state.std())
     for channel in range(0, shortcut.out_channels, 2):
@@ -104,7 +106,7 @@ def _fill_pairs(shortcut: nn.Conv2d, groups: int, state: Tensor) -> None:
             shortcut.weight[channel, source], shortcut.weight[channel + 1, source] = 1.0, -1.0
 
 
-def _fill_last(encoder: nn.Module, code: Code, images: Tensor) -> None:
+def _fill_last(encoder: Encoder, code: Code, images: Tensor) -> None:
     """The encoder's last layer by least squares; its second half, the log-variance, is that of the training noise."""
     kept: list[Tensor] = []
     handle = encoder.conv_act.register_forward_hook(lambda _module, _inputs, output: kept.append(output))

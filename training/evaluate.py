@@ -159,14 +159,14 @@ def report(asked: list[Asked], codes: list[Tensor], found: list[Seams], judge: J
         f"| spread of features, painted over drawn | {float(painted.std(0).mean() / drawn.std(0).mean()):.0%} |"
     )
     wraps = [each.wrap for each in found if each.wrap is not None]
-    for name, values in (
+    for name, measures in (
         ("view borders", [each.borders for each in found]),
         ("cell edges that are no view's border", [each.grid for each in found]),
         ("view borders, over those", [each.borders / each.grid for each in found]),
         ("the wrap of circular ones", wraps),
         ("the wrap, over cell edges", [each.wrap / each.grid for each in found if each.wrap is not None]),
     ):
-        rows.append(f"| seam at {name} (1 = none), median | {np.median(values):.2f} |")
+        rows.append(f"| seam at {name} (1 = none), median | {np.median(measures):.2f} |")
     return "\n".join(rows)
 
 

@@ -33,13 +33,13 @@ def size(folder: Path) -> int:
 def train(settings: config.Settings) -> None:
     """The stage: exports the newest checkpoints, whatever was exported before."""
     saved = torch.load(unet.CHECKPOINT, weights_only=True, map_location="cpu")
-    parts = unet.build()
+    parts = unet.Parts()
     parts.load_state_dict(saved["average"])
     folder = config.EXPORT
     shutil.rmtree(folder, ignore_errors=True)
     vae.load().half().save_pretrained(folder / "vae")
-    parts["unet"].half().save_pretrained(folder / "unet")
-    parts["text"].half().save_pretrained(folder / "text_encoder")
+    parts.unet.half().save_pretrained(folder / "unet")
+    parts.text.half().save_pretrained(folder / "text_encoder")
     models.scheduler().save_pretrained(folder / "scheduler")
     tokenizer.load().save_pretrained(folder / "tokenizer")
     for name in ("vocab.json", "merges.txt"):  # the older layout of the same vocabulary

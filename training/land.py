@@ -9,7 +9,8 @@ from .attributes import Scene
 from .palettes import Palette, mix, rgb
 
 Array = np.ndarray
-Shade = Callable[[Array, int], Array]  # (depth below the ridge in heights, first row) -> colour, broadcastable
+Shade = Callable[[Array, int], Array]  # (depth below the ridge in canvas heights, first row) -> colour, broadcastable
+Lighting = Callable[[Array], Array]  # depth below the ridge in canvas heights -> light in 0..1
 
 SNOW = rgb(0.96, 0.98, 1.0)
 
@@ -28,6 +29,11 @@ def paint_below(canvas: Array, ridge: Array, shade: Shade) -> None:
     depth = rows - ridge[None]
     alpha = np.clip(depth + 0.5, 0.0, 1.0)[..., None]
     canvas[first:] += alpha * (shade(np.maximum(depth, 0) / height, first) - canvas[first:])
+
+
+def flat(colour: Array) -> Shade:
+    """`colour` at every depth."""
+    return lambda depth, first: colour
 
 
 def fade(colour: Array, palette: Palette, near: float, foggy: bool) -> Array:
@@ -56,7 +62,14 @@ def mountains(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Gene
         snowline = 0.5 if scene.weather == "snowy" else rng.uniform(0.03, 0.13) * (1 - 0.6 * near)
         faces = _faces(rng, width, height, side)
 
-        def shade(depth: Array, first: int, near=near, ridge=ridge, snowline=snowline, faces=faces) -> Array:
+        def shade(
+            depth: Array,
+            first: int,
+            near: float = near,
+            ridge: Array = ridge,
+            snowline: float = snowline,
+            faces: Lighting = faces,
+        ) -> Array:
             lit = faces(depth)
             row = depth + (ridge - ridge.min())[None] / height  # height below the highest peak
             ground = mix(rock * palette.shade, rock * palette.light * 1.15, lit[..., None])
@@ -68,7 +81,7 @@ def mountains(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Gene
         paint_below(canvas, ridge, shade)
 
 
-def _faces(rng: np.random.Generator, width: int, height: int, side: float) -> Callable[[Array], Array]:
+def _faces(rng: np.random.Generator, width: int, height: int, side: float) -> Lighting:
     """How much light each point of a mountain's face gets, as a function of the depth below its ridge.
 
     Two families of spurs descend to the left and to the right; whichever is higher at a point decides which way the
@@ -102,7 +115,7 @@ def hills(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Generato
             _copses(canvas, ridge, palette, rng, near, foggy, snowy)
         soft = noise.fractal(rng, (height, width), (height * 0.05, height * 0.4), 3)
 
-        def shade(depth: Array, first: int, near=near, grass=grass, soft=soft) -> Array:
+        def shade(depth: Array, first: int, near: float = near, grass: Array = grass, soft: Array = soft) -> Array:
             lit = np.clip(1.0 - depth * 3.2 + 0.16 * soft[first:], 0.0, 1.0)
             tint = mix(palette.shade, palette.light, lit[..., None])
             colour = snow(palette, 0.1 + 0.9 * lit[..., None]) if snowy else grass * tint
@@ -130,7 +143,7 @@ def _copses(
             outline[low:high] = np.minimum(outline[low:high], ridge[low:high] - 1.15 * bump - 0.3 * radius * (bump > 0))
     leaf = mix(rgb(0.12, 0.26, 0.10), SNOW, 0.35 if snowy else 0.0)
     colour = fade(leaf * mix(palette.shade, palette.light, 0.45), palette, near, foggy)
-    paint_below(canvas, outline, lambda depth, first: colour)
+    paint_below(canvas, outline, flat(colour))
 
 
 def desert(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Generator, horizon: float) -> None:
@@ -150,7 +163,7 @@ def desert(canvas: Array, scene: Scene, palette: Palette, rng: np.random.Generat
         slope = np.gradient(crest) * side
         extended = np.concatenate([np.full(width, slope[0]), slope, np.full(width, slope[-1])])
 
-        def shade(depth: Array, first: int, near=near, extended=extended) -> Array:
+        def shade(depth: Array, first: int, near: float = near, extended: Array = extended) -> Array:
             x = np.arange(width, dtype=np.float32)[None] + width
             where = np.clip(x - side * depth * height * 1.5, 0, 3 * width - 1).astype(int)
             lit = noise.smoothstep(extended[where], -0.10, 0.06)

@@ -17,7 +17,9 @@ def field(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, f
     height, width = shape
     rows, columns = height / max(cell[0], 1.0), width / max(cell[1], 1.0)
     grid = rng.standard_normal((math.ceil(rows) + 3, math.ceil(columns) + 3)).astype(np.float32)
-    image = Image.fromarray(grid).resize((width, height), Image.BICUBIC, box=(1.0, 1.0, 1.0 + columns, 1.0 + rows))
+    image = Image.fromarray(grid).resize(
+        (width, height), Image.Resampling.BICUBIC, box=(1.0, 1.0, 1.0 + columns, 1.0 + rows)
+    )
     return np.asarray(image) * 1.3  # interpolation averages neighbours; 1.3 brings the deviation back to about one
 
 

@@ -4,7 +4,8 @@ Muon (Jordan et al., 2024) replaces a matrix's momentum by its nearest orthogona
 Newton-Schulz iteration; it needs markedly fewer steps than AdamW for convolutions and linear layers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +42,17 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.01):
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "decay": decay})
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One update of every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient. Returns what `closure` returns, which computes the gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             matrices = [self._direction(parameter, group["momentum"]) for parameter in parameters]
@@ -56,16 +65,19 @@ class Muon(torch.optim.Optimizer):
                 scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["decay"])
                 parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
+        return loss
 
     def _direction(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        assert parameter.grad is not None
         buffer.lerp_(parameter.grad, 1 - momentum)
         return parameter.grad.lerp(buffer, momentum).flatten(1)  # Nesterov
 
 
 def build(model: nn.Module, lr: float, adam_lr: float, adam_names: tuple[str, ...]) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of `model`; AdamW for vectors and parameters whose name contains one of `adam_names`."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -32,9 +32,31 @@ class Palette:
     lamps: float  # 0..1, how many windows are lit
 
 
-def _palette(sky, haze, light, shade, glow, disc, cloud_lit, cloud_dark, lamps) -> Palette:
-    others = (haze, light, shade, glow, disc, cloud_lit, cloud_dark)
-    return Palette(np.array(sky, np.float32), *(rgb(*c) for c in others), lamps)
+Colour = tuple[float, float, float]
+
+
+def _palette(
+    sky: list[Colour],
+    haze: Colour,
+    light: Colour,
+    shade: Colour,
+    glow: Colour,
+    disc: Colour,
+    cloud_lit: Colour,
+    cloud_dark: Colour,
+    lamps: float,
+) -> Palette:
+    return Palette(
+        sky=np.array(sky, np.float32),
+        haze=rgb(*haze),
+        light=rgb(*light),
+        shade=rgb(*shade),
+        glow=rgb(*glow),
+        disc=rgb(*disc),
+        cloud_lit=rgb(*cloud_lit),
+        cloud_dark=rgb(*cloud_dark),
+        lamps=lamps,
+    )
 
 
 TIMES: dict[str, Palette] = {

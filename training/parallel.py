@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from . import config
 
@@ -24,7 +25,7 @@ def launch(worker: Worker, settings: config.Settings) -> None:
         return
     meeting = config.RUNS / "meeting"
     meeting.unlink(missing_ok=True)
-    multiprocessing.spawn(_enter, (worker, settings), nprocs=settings.processes)
+    spawn(_enter, (worker, settings), nprocs=settings.processes)
 
 
 def _enter(rank: int, worker: Worker, settings: config.Settings) -> None:

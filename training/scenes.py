@@ -63,7 +63,7 @@ def contact_sheet(path: Path, seeds: range, columns: int = 2, height: int = 192)
     for i, seed in enumerate(seeds):
         scene = sample(seed)
         place = (i % columns * (width + 4), i // columns * (height + 4))
-        sheet.paste(Image.fromarray(draw(scene)).resize((width, height), Image.LANCZOS), place)
+        sheet.paste(Image.fromarray(draw(scene)).resize((width, height), Image.Resampling.LANCZOS), place)
         label = f"{seed} {scene.biome} {scene.time} {scene.weather} {'water ' * scene.water}{scene.light or ''}"
         pen.text((place[0] + 4, place[1] + 2), label, fill=(255, 255, 255))
     sheet.save(path)

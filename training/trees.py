@@ -26,7 +26,9 @@ def row(rng: np.random.Generator, ridge: Array, height: int, size: float, gap: f
     return np.maximum(cover, ground)
 
 
-def _conifer(draw: ImageDraw.ImageDraw, rng: np.random.Generator, x: float, foot: float, tall: float, half: float):
+def _conifer(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, x: float, foot: float, tall: float, half: float
+) -> None:
     """One tree: tiers of drooping branches narrowing to the top."""
     tiers = int(np.clip(tall / 14, 4, 9))
     left, right = [], []

@@ -1,13 +1,17 @@
 """Trains the UNet and the text encoder together: v-prediction of noised latents, with an average of the weights."""
 
+from __future__ import annotations
+
 import random
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 from . import config, latents, models, optim, parallel, tokenizer
 from .data import Data, timesteps
@@ -22,16 +26,42 @@ HELD_OUT_BATCH = 96
 HALF_WIDTH_UNTIL = 0.75  # part of the training
 
 
+class Parts(nn.Module):
+    """What is trained together: the UNet and the text encoder, with random weights at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = models.unet().to(memory_format=torch.channels_last)
+        self.text = models.text_encoder(tokenizer.load())
+
+
+class Batch(NamedTuple):
+    """Tokens (n, 77), samples and noise (n, 6, 64, w), timesteps (n,)."""
+
+    tokens: Tensor
+    samples: Tensor
+    noise: Tensor
+    steps: Tensor
+
+    def to(self, device: str) -> Batch:
+        """The batch on `device`."""
+        return Batch(*(tensor.to(device) for tensor in self))
+
+    def part(self, rows: slice) -> Batch:
+        """The batch's `rows`."""
+        return Batch(*(tensor[rows] for tensor in self))
+
+
 @dataclass
 class Run:
     """Everything that a checkpoint holds."""
 
-    model: nn.ModuleDict
-    average: nn.ModuleDict
+    model: Parts
+    average: Parts
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
     minutes: float = 0.0
-    tokenizer: object = field(default_factory=tokenizer.load)
+    tokenizer: CLIPTokenizer = field(default_factory=tokenizer.load)
 
     def save(self, path: Path = CHECKPOINT) -> None:
         """Writes the checkpoint in one piece, so that a stop in the middle loses nothing."""
@@ -67,20 +97,13 @@ class Run:
             mean.lerp_(value, 1 - decay)
 
 
-def build() -> nn.ModuleDict:
-    """The UNet ("unet") and the text encoder ("text") with random weights."""
-    parts = {"unet": models.unet(), "text": models.text_encoder(tokenizer.load())}
-    return nn.ModuleDict(parts).to(memory_format=torch.channels_last)
-
-
-def loss(
-    model: nn.ModuleDict, tokens: Tensor, samples: Tensor, noise: Tensor, steps: Tensor, scheduler: DDIMScheduler
-) -> Tensor:
-    """Mean squared error of v for samples (n, 6, 64, 64), tokens (n, 77) and timesteps (n,)."""
+def loss(model: Parts, batch: Batch, scheduler: DDIMScheduler) -> Tensor:
+    """Mean squared error of v."""
+    tokens, samples, noise, steps = batch
     noised = scheduler.add_noise(samples, noise, steps)
     with torch.autocast(samples.device.type, torch.bfloat16):
-        states = model["text"](tokens)[0]
-        output = model["unet"](noised, steps, encoder_hidden_states=states, return_dict=False)[0]
+        states = model.text(tokens)[0]
+        output = model.unet(noised, steps, encoder_hidden_states=states, return_dict=False)[0]
     return (output.float() - scheduler.get_velocity(samples, noise, steps)).square().mean()
 
 
@@ -90,20 +113,21 @@ def encode(run: Run, captions: list[str]) -> Tensor:
     return run.tokenizer(captions, **options).input_ids
 
 
-def held_out(run: Run, data: Data, scheduler: DDIMScheduler) -> tuple[Tensor, ...]:
-    """A fixed batch of scenes that are never trained on: tokens, samples, noise and timesteps."""
+def held_out(run: Run, data: Data, scheduler: DDIMScheduler) -> Batch:
+    """A fixed batch of scenes that are never trained on."""
     samples, captions = data.batch(HELD_OUT_BATCH, random.Random(config.SEED))
     generator = torch.Generator().manual_seed(config.SEED)
     noise = torch.randn(samples.shape, generator=generator)
     steps = timesteps(len(samples), scheduler.config.num_train_timesteps, generator)
-    return encode(run, captions), samples, noise, steps
+    return Batch(encode(run, captions), samples, noise, steps)
 
 
 @torch.no_grad()
-def held_out_loss(run: Run, fixed: tuple[Tensor, ...], scheduler: DDIMScheduler) -> float:
+def held_out_loss(run: Run, fixed: Batch, scheduler: DDIMScheduler) -> float:
     """The averaged weights' loss on the fixed batch."""
-    parts = zip(*(tensor.split(BATCH) for tensor in fixed), strict=True)
-    return sum(loss(run.average, *part, scheduler).item() * len(part[0]) for part in parts) / len(fixed[0])
+    count = len(fixed.tokens)
+    parts = [fixed.part(slice(start, start + BATCH)) for start in range(0, count, BATCH)]
+    return sum(loss(run.average, part, scheduler).item() * len(part.tokens) for part in parts) / count
 
 
 def rate(done: float, step: int) -> float:
@@ -123,9 +147,9 @@ def one_step(run: Run, data: Data, scheduler: DDIMScheduler, device: str, done: 
     noise = torch.randn(samples.shape, generator=generator)
     steps = timesteps(BATCH, scheduler.config.num_train_timesteps, generator)
     mine = slice(parallel.rank(), None, parallel.world())
-    inputs = (tensor[mine].to(device) for tensor in (encode(run, captions), samples, noise, steps))
+    batch = Batch(encode(run, captions), samples, noise, steps).part(mine).to(device)
     optim.set_rate(run.optimisers, rate(done, run.step))
-    value = loss(run.model, *inputs, scheduler)
+    value = loss(run.model, batch, scheduler)
     value.backward()
     parallel.average_gradients(run.model.parameters())
     for optimiser in run.optimisers:
@@ -143,7 +167,7 @@ def train(settings: config.Settings) -> None:
 
 def _train(settings: config.Settings) -> None:
     torch.manual_seed(config.SEED)
-    model, average = build().to(settings.device), build().to(settings.device).requires_grad_(False)
+    model, average = Parts().to(settings.device), Parts().to(settings.device).requires_grad_(False)
     average.load_state_dict(model.state_dict())
     run = Run(model, average, optim.build(model, RATE, ADAM_RATE, ADAM))
     run.resume()
@@ -151,7 +175,7 @@ def _train(settings: config.Settings) -> None:
     encoded, scenes = latents.load(settings.scenes)
     data = Data(encoded[latents.HELD_OUT :], scenes[latents.HELD_OUT :])
     check = Data(encoded[: latents.HELD_OUT], scenes[: latents.HELD_OUT])
-    fixed = tuple(tensor.to(settings.device) for tensor in held_out(run, check, scheduler))
+    fixed = held_out(run, check, scheduler).to(settings.device)
     losses: list[float] = []
     last, saved = time.time(), run.minutes
     while run.minutes < settings.unet_minutes:

@@ -70,4 +70,4 @@ def _headlands(canvas: Array, palette: Palette, rng: np.random.Generator, horizo
         outline = noise.line(rng, width, height * 0.6, 5, 0.45) - rng.uniform(0.3, 1.0)
         ridge = (horizon + 0.01 - 0.055 * outline) * height
         colour = land.fade(rgb(0.24, 0.30, 0.26) * mix(palette.shade, palette.light, 0.4), palette, near, foggy)
-        land.paint_below(canvas, ridge, lambda depth, first, colour=colour: colour)
+        land.paint_below(canvas, ridge, land.flat(colour))

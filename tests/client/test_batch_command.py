@@ -105,6 +105,7 @@ def test_a_run_that_is_killed_again_and_again_paints_and_fetches_each_picture_on
     assert jobs_made(stack) == before + 30
 
 
+@pytest.mark.slow
 def test_a_submit_that_was_killed_or_cut_is_not_made_twice(
     workerless: WorkerlessApi, cut: Proxy, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def model(tiny_model: Path) -> StableDiffusion:
     return load_model(find_model(str(tiny_model)), device="cpu")
 
 
+@pytest.mark.slow
 def test_attention_chosen_anew_is_not_that_compiled_at_an_earlier_start(
     model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,6 +181,7 @@ def demo() -> StableDiffusion:
     return load_model(BUILTIN["demo"], device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_paints_a_sane_picture_with_the_demo_model(demo: StableDiffusion, scheduler: str) -> None:
     """A bright sky above dark land, and neither noise nor a flat colour."""

@@ -73,6 +73,7 @@ def test_the_articles_loop_with_its_own_views_of_64_latents(model: StableDiffusi
     assert relative_rms(ours(model, wanted), theirs(model, wanted)) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_articles_loop_after_all_of_its_fifty_steps(small_views: StableDiffusion) -> None:
     wanted = params(width=512, height=128, num_inference_steps=50, seed=4)
     assert relative_rms(ours(small_views, wanted), theirs(small_views, wanted)) <= TOLERANCE

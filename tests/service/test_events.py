@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import Queue
 
 import httpx
+import pytest
 from PIL import Image
 
 from jobs import keys
@@ -128,6 +129,7 @@ def test_a_client_that_reconnects_gets_what_it_missed_and_nothing_twice(workerle
     assert [event.data.get("step", event.data.get("state")) for event in received] == [5, "succeeded"]
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_after_the_api_was_restarted(tmp_path: Path) -> None:
     with running_workerless_api(tmp_path) as before:
         stack = before.stack

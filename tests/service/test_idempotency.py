@@ -85,6 +85,7 @@ def test_a_different_batch_under_the_same_key_is_refused(workerless: WorkerlessA
     )
 
 
+@pytest.mark.slow
 def test_a_batch_of_ten_thousand_is_made_once_however_often_its_submit_breaks(own: WorkerlessApi) -> None:
     """The queue is too small at first; then the API is killed three times in the middle of the submit."""
     stack, body = own.stack, json_lines(batch_items(10_000))

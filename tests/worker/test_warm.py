@@ -66,6 +66,7 @@ def test_an_unset_precision_is_full_on_a_cpu(tiny_model: Path) -> None:
     assert models_of(tiny_model, dtype="bfloat16").get("one")[0].dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_compiled_paints_without(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the API is measured beside: FastAPI with one Redis call a request, and nothing else. Run by `benchmarks.api`."""
+"""What `benchmarks.api` compares the API with: FastAPI with one Redis call per request, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ app = FastAPI(openapi_url=None)
 
 @app.post("/panoramas", status_code=202)
 async def submit(body: dict[str, Any]) -> dict[str, Any]:
-    """One write."""
+    """Write once."""
     name = uuid.uuid4().hex
-    await redis.set(f"bare:{name}", body["prompt"])
+    await redis.set(f"minimal:{name}", body["prompt"])
     return {"id": name}
 
 
 @app.get("/jobs/{job_id}")
 async def look(job_id: str) -> dict[str, Any]:
-    """One read."""
-    return {"id": job_id, "prompt": await redis.get(f"bare:{job_id}")}
+    """Read once."""
+    return {"id": job_id, "prompt": await redis.get(f"minimal:{job_id}")}
 
 
 if __name__ == "__main__":
