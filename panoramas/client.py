@@ -14,6 +14,7 @@ import httpx
 from httpx_sse import EventSource
 
 from panoramas import calls
+from panoramas._version import __version__
 from panoramas.calls import Answer, Call, Pause
 from panoramas.feed import Feed
 from panoramas.results import Batch, Event, Job, PanoramaParams, Picture
@@ -27,7 +28,7 @@ PATIENCE_SECONDS = 60.0
 def http_options(base_url: str | None, api_key: str | None, timeout: float) -> dict[str, Any]:
     """What both clients tell httpx; what is not given comes from PANORAMAS_URL and PANORAMAS_API_KEY."""
     key = os.environ.get("PANORAMAS_API_KEY", "") if api_key is None else api_key
-    headers = {"User-Agent": "panoramas-python", **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {"User-Agent": f"panoramas-python/{__version__}", **({"Authorization": f"Bearer {key}"} if key else {})}
     return {
         "base_url": base_url or os.environ.get("PANORAMAS_URL") or DEFAULT_URL,
         "headers": headers,

@@ -18,6 +18,7 @@ from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
+from panoramas._version import __version__
 from service import problems, web_page
 from service.access import AccessMiddleware
 from service.body_limit import BodyLimitMiddleware
@@ -50,7 +51,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app = FastAPI(
         title="MultiDiffusion panoramas",
-        version="0.1.0",
+        version=__version__,
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # service.web_page serves documentation that loads nothing from another host
