@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from panoramas.async_client import AsyncClient
     from panoramas.client import Client
     from panoramas.errors import FieldError, JobFailed, PanoramasError, ServiceError, WaitTimeout
-    from panoramas.results import Batch, Event, Job, PanoramaParams, PanoramaRequest, Picture, Progress, Result
+    from panoramas.params import PanoramaParams, PanoramaRequest
+    from panoramas.results import Batch, Event, Job, Picture, Progress, Result
 
 # Imported on first use, because the server's own processes import this package too and need no client.
 _NAMES_IN = {
     "async_client": ("AsyncClient",),
     "client": ("Client",),
     "errors": ("FieldError", "JobFailed", "PanoramasError", "ServiceError", "WaitTimeout"),
-    "results": ("Batch", "Event", "Job", "PanoramaParams", "PanoramaRequest", "Picture", "Progress", "Result"),
+    "params": ("PanoramaParams", "PanoramaRequest"),
+    "results": ("Batch", "Event", "Job", "Picture", "Progress", "Result"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 

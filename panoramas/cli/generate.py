@@ -1,18 +1,19 @@
-"""`panoramas generate`: one flag for each field of the request. A test compares them with the server's fields."""
+"""`panoramas generate`: one flag for each field in `panoramas.params`."""
 
 from __future__ import annotations
 
+import inspect
 import json
+import types
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from panoramas.cli.common import ApiKey, Height, Out, Prompt, Seed, Url, Width, app, submit_and_save
+from panoramas.cli.common import ApiKey, Out, Prompt, Url, app, submit_and_save
 from panoramas.client import DEFAULT_URL, Client
-
-# Parameters of `generate` that are no fields of the request.
-NOT_SENT = frozenset({"out", "url", "api_key"})
+from panoramas.params import Flag, PanoramaParams
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -25,53 +26,44 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-@app.command()
+def _parameter(name: str, field: Any) -> inspect.Parameter:
+    """A field of the request as a parameter that typer turns into a flag; None means that the flag was not given."""
+    kind, flag = get_args(field)
+    assert isinstance(flag, Flag)
+    kinds = get_args(kind) if get_origin(kind) is types.UnionType else (kind,)
+    spelling = f"--{(flag.name or name).replace('_', '-')}"
+    options: dict[str, Any] = {"help": flag.help}
+    if get_origin(kind) is Mapping:
+        kinds, options["parser"], options["metavar"] = (Any,), _json_object, "JSON"
+    elif bool in kinds and type(None) in kinds:
+        spelling += f"/--no-{spelling.removeprefix('--')}"
+    default = False if kind is bool else flag.default
+    optional: Any = Any if kinds[0] is Any else kinds[0] | None
+    annotation = Annotated[optional, typer.Option(spelling, **options)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
 def generate(
-    prompt: Prompt,
-    out: Out = Path("panorama.png"),
-    negative_prompt: Annotated[str, typer.Option("--negative", help="What it should not show.")] = "",
-    width: Width = 2048,
-    height: Height = 512,
-    num_inference_steps: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps; default: the model's.")
-    ] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option("--guidance", help="Classifier-free guidance; default: the model's.")
-    ] = None,
-    seed: Seed = None,
-    model: Annotated[str | None, typer.Option(help="A name of GET /models; default: the server's.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="A name of GET /models; default: the model's.")] = None,
-    circular: Annotated[bool, typer.Option("--circular", help="The right edge continues at the left one.")] = False,
-    view_stride: Annotated[
-        int | None, typer.Option("--stride", help="Latent cells between views; default: the model's.")
-    ] = None,
-    view_weights: Annotated[
-        str | None, typer.Option("--weights", help="Weighting of overlapping views; default: the model's.")
-    ] = None,
-    shift_views: Annotated[
-        bool | None, typer.Option("--shift-views/--no-shift-views", help="Move all views randomly at each step.")
-    ] = None,
-    guidance_rescale: Annotated[
-        float | None, typer.Option(help="How much of the contrast added by guidance is removed, 0 to 1.")
-    ] = None,
-    guidance_start: Annotated[
-        float | None, typer.Option(help="Share of the steps after which guidance begins.")
-    ] = None,
-    guidance_end: Annotated[float | None, typer.Option(help="Share of the steps after which guidance ends.")] = None,
-    preset: Annotated[str | None, typer.Option(help="reference, quality, fast or draft.")] = None,
-    priority: Annotated[str | None, typer.Option(help="interactive (default) or batch.")] = None,
-    metadata: Annotated[
-        Any, typer.Option(parser=_json_object, metavar="JSON", help="A JSON object that is returned with the job.")
-    ] = None,
-    webhook_url: Annotated[str | None, typer.Option(help="Address that is called when the job has ended.")] = None,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = "",
+    prompt: Prompt, out: Out = Path("panorama.png"), url: Url = DEFAULT_URL, api_key: ApiKey = "", **params: Any
 ) -> None:
     """Submit a panorama to a running service, show its progress, save the picture."""
-    params = {
-        name: value
-        for name, value in locals().items()
-        if name not in NOT_SENT and name != "prompt" and value is not None
-    }
+    given = {name: value for name, value in params.items() if value is not None}
     with Client(url, api_key=api_key) as client:
-        submit_and_save(client, prompt, out, params)
+        submit_and_save(client, prompt, out, given)
+
+
+def _with_flags() -> inspect.Signature:
+    """The signature of `generate` with a parameter for each field in place of `**params`."""
+    fields = get_type_hints(PanoramaParams, include_extras=True)
+    own = inspect.signature(generate, eval_str=True).parameters
+    named = [parameter for parameter in own.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    return inspect.Signature(named + [_parameter(name, field) for name, field in fields.items()])
+
+
+# typer reads both.
+generate.__signature__ = _with_flags()  # type: ignore[attr-defined]
+generate.__annotations__ = {
+    name: parameter.annotation
+    for name, parameter in generate.__signature__.parameters.items()  # type: ignore[attr-defined]
+}
+app.command()(generate)

@@ -12,8 +12,7 @@ import pytest
 from typer.main import get_command
 
 from panoramas.cli import app
-from panoramas.cli.generate import NOT_SENT
-from panoramas.results import PanoramaRequest
+from panoramas.params import PanoramaRequest
 from recipe.request import REQUEST_FIELDS
 from testkit.processes import eventually
 from testkit.workerless import WorkerlessApi
@@ -23,6 +22,7 @@ FLAGS = {
     for parameter in get_command(app).commands["generate"].params  # type: ignore[attr-defined]
     if parameter.name != "help"
 }
+NOT_SENT = {"out", "url", "api_key"}
 # Sizes are spelt out, where the original's command line says --W and --H.
 OTHER_FLAG = {"width": "width", "height": "height"}
 
