@@ -153,7 +153,7 @@ def _contiguous(module: Any) -> Any:
 
 
 def _article(model: StableDiffusion, params: Recipe, tick: Tick) -> object:
-    latents = article_loop(model, params, model.encode(params.prompt, params.negative_prompt), tick)
+    latents = article_loop(model, params, model.encode(params), tick)
     with torch.inference_mode():
         scaled = latents / model.vae.config.scaling_factor + (model.vae.config.shift_factor or 0.0)
         return to_pixels(model.vae.decode(scaled.to(model.dtype)).sample.float())

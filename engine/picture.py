@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import struct
 import zlib
@@ -13,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from isal import isal_zlib
 
+from panoramas._version import __version__
 from recipe.fields import Recipe
 from recipe.gpano import gpano_xmp
 
@@ -52,11 +52,7 @@ def encode_png(
 
 def provenance(dtype: str, device_kind: str) -> dict[str, str]:
     """What beside the recipe decides the exact pixels: `engine_version`, `dtype` and `device`, its kind."""
-    try:
-        version = importlib.metadata.version("multidiffusion-service")
-    except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
-        version = "unknown"
-    return {"engine_version": version, "dtype": dtype, "device": device_kind}
+    return {"engine_version": __version__, "dtype": dtype, "device": device_kind}
 
 
 def _filtered(pixels: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         max_queued_per_owner=settings.max_queued_per_key,
     )
     event_hub = EventHub(EventLog(redis), board)
-    store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
+    store = ImageStore.of(settings)
     return Services(
         settings=settings,
         catalog=settings.catalog,
