@@ -16,15 +16,14 @@ class Flag:
 
     help: str
     name: str = ""
-    default: Any = None
 
 
 class PanoramaParams(TypedDict, total=False):
     """What `POST /panoramas` takes besides the prompt. A field left out gets the server's or the model's default."""
 
     negative_prompt: Annotated[str, Flag("What it should not show.", name="negative")]
-    width: Annotated[int, Flag("Width in pixels.", default=2048)]
-    height: Annotated[int, Flag("Height in pixels.", default=512)]
+    width: Annotated[int | None, Flag("Width in pixels; default: four of the model's views.")]
+    height: Annotated[int | None, Flag("Height in pixels; default: one of the model's views.")]
     num_inference_steps: Annotated[int | None, Flag("Denoising steps; default: the model's.", name="steps")]
     guidance_scale: Annotated[float | None, Flag("Classifier-free guidance; default: the model's.", name="guidance")]
     seed: Annotated[int | None, Flag("Seed of the noise; default: a new one each time.")]

@@ -37,7 +37,7 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
         kinds, options["parser"], options["metavar"] = (Any,), _json_object, "JSON"
     elif bool in kinds and type(None) in kinds:
         spelling += f"/--no-{spelling.removeprefix('--')}"
-    default = False if kind is bool else flag.default
+    default = False if kind is bool else None
     optional: Any = Any if kinds[0] is Any else kinds[0] | None
     annotation = Annotated[optional, typer.Option(spelling, **options)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
