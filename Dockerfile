@@ -1,4 +1,4 @@
-# Two images: `api` is small and knows no torch, `worker` paints. docker-compose.yml builds both.
+# Two images: `api` is small and has no torch; `worker` paints. docker-compose.yml builds both.
 # A worker without CUDA: docker build --target worker --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .
 FROM python:3.11-slim AS base
 RUN apt-get update \
@@ -8,11 +8,11 @@ RUN apt-get update \
  && install --directory --owner panoramas /data /models
 WORKDIR /app
 COPY . .
-# Pictures lie in /data, downloaded models in /models.
+# Pictures are in /data, downloaded models in /models.
 ENV PATH=/opt/venv/bin:$PATH HF_HOME=/models PANORAMAS_DATA_DIR=/data PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 VOLUME ["/data", "/models"]
 
-# The set-up is the Makefile's own, so that an image and a checkout cannot drift apart.
+# The images use the Makefile's own set-up, so that they install the same as a checkout.
 FROM base AS api
 RUN make setup VENV=/opt/venv EXTRAS=service
 USER panoramas
@@ -22,7 +22,7 @@ CMD ["panoramas", "api"]
 
 FROM base AS worker
 ARG TORCH_INDEX=
-# What compiles models needs a compiler of C and, on a CPU, of C++.
+# Compiling models needs a C compiler, and on a CPU a C++ compiler.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ \
  && rm -rf /var/lib/apt/lists/*

@@ -157,7 +157,7 @@ def _contiguous(module: Any) -> Any:
 
 
 def _article(model: StableDiffusion, recipe: Recipe, on_step: OnStep) -> object:
-    latents = article_loop(model, recipe, model.encode(recipe.prompt, recipe.negative_prompt), on_step)
+    latents = article_loop(model, recipe, model.encode(recipe), on_step)
     with torch.inference_mode():
         scaled = latents / model.vae.config.scaling_factor + (model.vae.config.shift_factor or 0.0)
         return to_pixels(model.vae.decode(scaled.to(model.dtype)).sample.float())

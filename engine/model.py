@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend
 from engine.inputs.text import Conditioning
 from engine.tiles import Rows
 from recipe.facts import ModelFacts
+from recipe.fields import Recipe
 from recipe.models import ModelSpec
 
 
@@ -45,7 +46,7 @@ class Model(Protocol):
     def move(self, device: str | torch.device) -> None:
         """Take the weights to `device`; the model paints on its own device alone."""
 
-    def encode(self, prompt: str, negative_prompt: str) -> Conditioning:
+    def encode(self, recipe: Recipe) -> Conditioning:
         """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice."""
 
     def blank_text(self) -> Conditioning:

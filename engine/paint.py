@@ -70,7 +70,7 @@ def paint(
     with torch.inference_mode():
         on_phase("encoding")
         with timings.phase("encode"):
-            conditioning = model.encode(recipe.prompt, recipe.negative_prompt)
+            conditioning = model.encode(recipe)
         on_phase("denoising")
         with timings.phase("denoise"):
             latents = paint_latents(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import struct
 import zlib
@@ -15,6 +14,7 @@ from isal import isal_zlib
 
 from recipe.fields import Recipe
 from recipe.gpano import gpano_xmp
+from recipe.version import server_version
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The keyword of XMP in PNG (XMP specification, part 3, section 1.1.5).
@@ -52,11 +52,7 @@ def encode_png(
 
 def provenance(dtype: str, device_kind: str) -> dict[str, str]:
     """What beside the recipe decides the exact pixels: `engine_version`, `dtype` and `device`, its kind."""
-    try:
-        version = importlib.metadata.version("multidiffusion-service")
-    except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
-        version = "unknown"
-    return {"engine_version": version, "dtype": dtype, "device": device_kind}
+    return {"engine_version": server_version(), "dtype": dtype, "device": device_kind}
 
 
 def _filtered(pixels: np.ndarray) -> np.ndarray:

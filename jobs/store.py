@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -24,6 +24,8 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
+
+    from jobs.settings import Settings
 
 
 _IMAGE = re.compile(r"([0-9a-f]{32})/(\d+)\.png")
@@ -77,6 +79,11 @@ class ImageStore:
             self._store = LocalStore(self._folder)
         else:
             self._store = from_url(url, client_options={"timeout": timedelta(seconds=30)})
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The store that the settings describe."""
+        return cls(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
 
     def put(self, job_id: str, token: int, data: bytes) -> StoredImage:
         """Write an image durably. It stays invisible until it is committed.

@@ -1,24 +1,28 @@
-"""What users hold: the command line and the Python client."""
+"""The Python client and the command line."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from panoramas._version import __version__
+
 if TYPE_CHECKING:
     from panoramas.async_client import AsyncClient
     from panoramas.client import Client
     from panoramas.errors import FieldError, JobFailed, PanoramasError, ServiceError, WaitTimeout
-    from panoramas.results import Batch, Event, Job, PanoramaParams, PanoramaRequest, Picture, Progress, Result
+    from panoramas.params import PanoramaParams, PanoramaRequest
+    from panoramas.results import Batch, Event, Job, Picture, Progress, Result
 
-# Imported when they are asked for: the service's own processes come through here too, and need no client.
-_HOMES = {
+# Imported on first use, because the server's own processes import this package too and need no client.
+_NAMES_IN = {
     "async_client": ("AsyncClient",),
     "client": ("Client",),
     "errors": ("FieldError", "JobFailed", "PanoramasError", "ServiceError", "WaitTimeout"),
-    "results": ("Batch", "Event", "Job", "PanoramaParams", "PanoramaRequest", "Picture", "Progress", "Result"),
+    "params": ("PanoramaParams", "PanoramaRequest"),
+    "results": ("Batch", "Event", "Job", "Picture", "Progress", "Result"),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 
 __all__ = [
     "AsyncClient",
@@ -36,10 +40,11 @@ __all__ = [
     "Result",
     "ServiceError",
     "WaitTimeout",
+    "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"panoramas.{_HOME_OF[name]}"), name)
+    return getattr(importlib.import_module(f"panoramas.{_MODULE_OF[name]}"), name)

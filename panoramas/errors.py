@@ -1,9 +1,9 @@
-"""What can go wrong for a client.
+"""The exceptions of the client.
 
 PanoramasError
-├── ServiceError   the service refused, or does not answer
+├── ServiceError   the service refused the request, or does not respond
 ├── JobFailed      the job ended without a picture
-└── WaitTimeout    the job had not ended in time; it goes on
+└── WaitTimeout    the job had not ended in time; it continues
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from panoramas.results import Job
 
 
 class PanoramasError(Exception):
-    """Anything that a client raises."""
+    """Base class of every exception that the client raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field: `pointer` is a JSON pointer such as `#/width`, `index` the item of a batch."""
+    """The fault of one field. `pointer` is a JSON pointer such as `#/width`, `index` the number of the batch item."""
 
     pointer: str
     detail: str
@@ -32,13 +32,13 @@ class FieldError:
 
 
 class ServiceError(PanoramasError):
-    """The service answered with a problem (RFC 9457), or not at all.
+    """The service responded with a problem (RFC 9457), or not at all.
 
     Attributes:
-        status: of HTTP; None when there was no answer.
-        problem: the problem details as they came; empty when there were none.
-        errors: every field at fault.
-        retry_after: seconds that the service asks to wait; None where it does not.
+        status: HTTP status; None if there was no response.
+        problem: the problem details of the response; empty if it had none.
+        errors: one entry for each field at fault.
+        retry_after: seconds to wait, if the service named any.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ServiceError(PanoramasError):
 
     @classmethod
     def of(cls, response: httpx.Response) -> ServiceError:
-        """From an answer that is no success, and may come from a proxy that knows no problems."""
+        """From an unsuccessful response, which may come from a proxy and contain no problem details."""
         try:
             problem = response.json()
         except ValueError:
@@ -64,22 +64,22 @@ class ServiceError(PanoramasError):
         if not isinstance(problem, dict):
             problem = {}
         lines = [f"{error.pointer}: {error.detail}" for error in _field_errors(problem)]
-        told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
-        message = "\n".join(lines) or ". ".join(told) or f"HTTP {response.status_code} {response.reason_phrase}"
+        texts = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
+        message = "\n".join(lines) or ". ".join(texts) or f"HTTP {response.status_code} {response.reason_phrase}"
         return cls(message, status=response.status_code, problem=problem, retry_after=retry_after(response))
 
 
 class JobFailed(PanoramasError):
-    """The job ended without a picture; `job` is its last state."""
+    """The job ended without a picture; `job` is its final state."""
 
     def __init__(self, job: Job) -> None:
-        told = job.error and (job.error.detail or job.error.title)
-        super().__init__(told or f"the job {'was canceled' if job.state == 'canceled' else f'has {job.state}'}")
+        reason = job.error and (job.error.detail or job.error.title)
+        super().__init__(reason or f"the job {'was canceled' if job.state == 'canceled' else f'has {job.state}'}")
         self.job = job
 
 
 class WaitTimeout(PanoramasError, TimeoutError):
-    """The job had not ended in time; it goes on. `job` is how it stood."""
+    """The job had not ended in time; it continues. `job` is its last known state."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(f"job {job.id} is still {job.state}")
@@ -87,7 +87,7 @@ class WaitTimeout(PanoramasError, TimeoutError):
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks for (RFC 9110, section 10.2.3); None where it does not."""
+    """Seconds in the header Retry-After (RFC 9110, section 10.2.3); None if it is missing or unreadable."""
     text = response.headers.get("Retry-After", "")
     try:
         return max(float(text), 0.0)
@@ -100,9 +100,9 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def _field_errors(problem: dict[str, Any]) -> tuple[FieldError, ...]:
-    told = problem.get("errors")
+    listed = problem.get("errors")
     return tuple(
         FieldError(str(error.get("pointer", "#")), str(error.get("detail", "")), error.get("index"))
-        for error in (told if isinstance(told, list) else ())
+        for error in (listed if isinstance(listed, list) else ())
         if isinstance(error, dict)
     )

@@ -1,4 +1,4 @@
-"""A job's server-sent events over as many connections as it takes, without any input or output."""
+"""A job's server-sent events over any number of connections, without input or output."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import replace
 import httpx
 from httpx_sse import ServerSentEvent
 
-from panoramas.calls import Answer, Patience, Request, path_of
+from panoramas.calls import Outcome, Patience, Request, path_of
 from panoramas.errors import ServiceError
 from panoramas.results import Event, Job, Progress
 
-_SILENCE_SECONDS = 45.0  # the server says at least `keep-alive` every 15
+_SILENCE_SECONDS = 45.0  # the server sends a comment at least every 15
 
 
 class Feed:
-    """What is known of a stream: where it was cut, and the job with all that was told.
+    """The state of a stream: the last event's id, and the job with all events so far applied.
 
-    Its client opens `request`, gives the answer to `opened`, each event to `take`, and when the stream has ended,
-    however that was, waits for `pause` seconds, until `ended`.
+    The client opens `request`, passes the response to `opened` and each event to `take`. When the connection has ended,
+    for whatever reason, it waits for `pause` seconds and starts again, until `ended`.
     """
 
     def __init__(self, job: Job | str, last_event_id: str | None, patience: float) -> None:
@@ -28,22 +28,22 @@ class Feed:
         self._last_id = last_event_id
         self._retry = 1.0
         self._job = job if isinstance(job, Job) else None
-        self._heard = False
+        self._received = False
         self.ended = False
 
     @property
     def request(self) -> Request:
-        """How to go on where the last connection ended."""
+        """The request that continues where the last connection ended."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
         return Request("GET", self._path, headers, held=_SILENCE_SECONDS)
 
     def opened(self, response: httpx.Response) -> bool:
-        """Whether events will come; else its body has been read and `pause` or `ended` tells how to go on.
+        """Whether events follow. If not, look at `ended` and `pause`.
 
         Raises:
-            ServiceError: a refusal.
+            ServiceError: the service refused the request.
         """
         if response.status_code == 204:
             self.ended = True
@@ -51,38 +51,38 @@ class Feed:
             raise ServiceError.of(response)
         return response.status_code == 200
 
-    def take(self, told: ServerSentEvent) -> Event | None:
-        """An event of the stream; None for what is none, such as a keep-alive."""
-        if told.retry is not None:
-            self._retry = told.retry / 1000
-        # The id stays with the decoder until the next one comes; what has none of its own repeats the last.
-        fresh_id = told.id if told.id and told.id != self._last_id else None
-        self._last_id = told.id or self._last_id
-        if not told.data:
+    def take(self, message: ServerSentEvent) -> Event | None:
+        """Apply one message; returns the event, or None for a message without data such as a keep-alive."""
+        if message.retry is not None:
+            self._retry = message.retry / 1000
+        # The decoder repeats the last id for a message that has none of its own.
+        fresh_id = message.id if message.id and message.id != self._last_id else None
+        self._last_id = message.id or self._last_id
+        if not message.data:
             return None
-        data = json.loads(told.data)
-        self._heard = True
-        self._note(told.event, data)
-        if self._job is None:  # the stream begins with the job
+        data = json.loads(message.data)
+        self._received = True
+        self._apply(message.event, data)
+        if self._job is None:  # the first event is always the job
             return None
-        return Event(told.event, data, fresh_id, self._job)
+        return Event(message.event, data, fresh_id, self._job)
 
-    def pause(self, answer: Answer = None) -> float:
+    def pause(self, outcome: Outcome = None) -> float:
         """Seconds until the next connection.
 
         Raises:
-            ServiceError: when patience is at its end. A connection that told something renews it.
+            ServiceError: when `patience` seconds have passed since the last event.
         """
-        if self._heard:
-            self._heard, self._tries = False, Patience(self._patience)
+        if self._received:
+            self._received, self._tries = False, Patience(self._patience)
             return self._retry
-        return self._tries.pause(answer or httpx.RemoteProtocolError("the stream of events ended"), self._path)
+        return self._tries.pause(outcome or httpx.RemoteProtocolError("the stream of events ended"), self._path)
 
-    def _note(self, name: str, data: dict) -> None:
+    def _apply(self, name: str, data: dict) -> None:
         if name == "job":
             self._job = Job.of(data)
             self.ended = self._job.ended
         elif name == "progress" and self._job is not None:
             known = {field: data[field] for field in ("queue_position", "eta_seconds") if field in data}
-            at = Progress(data["step"], data["total_steps"], data["fraction"], data["phase"])
-            self._job = replace(self._job, progress=at, **known)
+            progress = Progress(data["step"], data["total_steps"], data["fraction"], data["phase"])
+            self._job = replace(self._job, progress=progress, **known)

@@ -1,4 +1,4 @@
-"""A job's progress on the terminal."""
+"""A progress bar for a job."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from panoramas.results import Job
 
 
 def follow(client: Client, job: Job | str, console: Console) -> Job:
-    """Show a job until it has succeeded; Ctrl-C cancels it.
+    """Show a job's progress until it has succeeded. Ctrl-C cancels the job.
 
     Raises:
-        JobFailed: when it ended in any other way.
+        JobFailed: when it ended in any other state.
         ServiceError
     """
     columns = (

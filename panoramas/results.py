@@ -1,4 +1,4 @@
-"""What the API answers, typed. Fields that a newer server adds are in `raw`; those that an older one lacks are None."""
+"""The API's responses as typed objects. Fields that a newer server adds are in `raw`; fields that it lacks are None."""
 
 from __future__ import annotations
 
@@ -6,46 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 Json = Mapping[str, Any]
 
 
-class PanoramaParams(TypedDict, total=False):
-    """What `POST /panoramas` takes besides the prompt; what is left out is the server's or the model's default."""
-
-    negative_prompt: str
-    width: int
-    height: int
-    num_inference_steps: int | None
-    guidance_scale: float | None
-    seed: int | None
-    model: str | None
-    scheduler: str | None
-    circular: bool
-    view_stride: int | None
-    view_weights: str | None
-    shift_views: bool | None
-    guidance_rescale: float | None
-    guidance_start: float | None
-    guidance_end: float | None
-    preset: str | None
-    priority: str
-    metadata: Json
-    webhook_url: str | None
-
-
-class PanoramaRequest(PanoramaParams):
-    """One item of a batch."""
-
-    prompt: str
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an attempt is: `fraction` is within 0 and 1."""
+    """How far an attempt is; `fraction` is between 0 and 1."""
 
     step: int
     total_steps: int
@@ -55,7 +25,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The picture of a job that succeeded: where it is, and what its PNG must be."""
+    """The picture of a job that succeeded: its address, and the digest and size of its PNG."""
 
     url: str
     sha256: str
@@ -76,7 +46,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as it stood. Times are UTC; `input` has every default resolved, the seed included."""
+    """The state of one job when it was fetched. Times are UTC; in `input` every default is resolved, also the seed."""
 
     id: str
     state: str
@@ -102,7 +72,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen to it any more."""
+        """Whether the job is in a terminal state."""
         return self.state in TERMINAL
 
     @classmethod
@@ -121,10 +91,10 @@ class Job:
             queue_position=raw.get("queue_position"),
             eta_seconds=raw.get("eta_seconds"),
             attempt=raw.get("attempt", 0),
-            created_at=_moment(raw, "created_at"),
-            started_at=_moment(raw, "started_at"),
-            finished_at=_moment(raw, "finished_at"),
-            expires_at=_moment(raw, "expires_at"),
+            created_at=_time(raw, "created_at"),
+            started_at=_time(raw, "started_at"),
+            finished_at=_time(raw, "finished_at"),
+            expires_at=_time(raw, "expires_at"),
             input=raw.get("input"),
             result=Result(**{name: result[name] for name in Result.__slots__}) if result else None,
             error=_problem(error) if error else None,
@@ -141,7 +111,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Many jobs under one id; `counts` are its jobs by state, `errors` what was wrong with the items refused."""
+    """Many jobs under one id. `counts` has the number of jobs by state, `errors` the faults of refused items."""
 
     id: str
     state: str
@@ -158,7 +128,7 @@ class Batch:
 
     @property
     def ended(self) -> bool:
-        """Whether every one of its jobs has ended."""
+        """Whether all of its jobs have ended."""
         return self.state == "ended"
 
     @classmethod
@@ -172,8 +142,8 @@ class Batch:
             refused=raw.get("refused", 0),
             counts=raw.get("counts") or {},
             eta_seconds=raw.get("eta_seconds"),
-            created_at=_moment(raw, "created_at"),
-            canceled_at=_moment(raw, "canceled_at"),
+            created_at=_time(raw, "created_at"),
+            canceled_at=_time(raw, "canceled_at"),
             errors=tuple(raw.get("errors") or ()),
             links=raw.get("links") or {},
             raw=raw,
@@ -182,9 +152,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was told of a job: `job` with the whole of it, `progress`, `preview`, or of a later version.
+    """One event of a job's stream. `name` is `job`, `progress`, `preview`, or a kind that a newer server added.
 
-    `id` is None for what is only of the moment. `job` is the job with all that was told by now.
+    `id` is None for an event that is not replayed. `job` is the job with all events so far applied.
     """
 
     name: str
@@ -208,7 +178,7 @@ class Picture:
         return path
 
 
-def _moment(raw: Json, name: str) -> datetime | None:
+def _time(raw: Json, name: str) -> datetime | None:
     text = raw.get(name)
     return datetime.fromisoformat(text) if text else None
 

@@ -18,6 +18,7 @@ from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.store import ImageStore
+from recipe.version import server_version
 from service import problems, web_page
 from service.access import AccessMiddleware
 from service.body_limit import BodyLimitMiddleware
@@ -53,7 +54,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app = FastAPI(
         title="MultiDiffusion panoramas",
-        version="0.1.0",
+        version=server_version(),
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # service.web_page serves documentation that loads nothing from another host
@@ -81,7 +82,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         max_queued_per_owner=settings.max_queued_per_key,
     )
     event_hub = EventHub(EventLog(redis), board)
-    store = ImageStore(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
+    store = ImageStore.of(settings)
     return Services(
         settings=settings,
         catalog=ModelCatalog(settings.catalog),

@@ -50,7 +50,8 @@ def submit_batch(http: httpx.Client, count: int) -> dict[str, Any]:
 
 def jobs_of_batch(http: httpx.Client, batch: dict[str, Any]) -> list[dict[str, Any]]:
     """A batch's jobs in the order of its items."""
-    jobs, url = [], f"{batch['links']['jobs']}&limit=100"
+    jobs: list[dict[str, Any]] = []
+    url: str | None = f"{batch['links']['jobs']}&limit=100"
     while url:
         page = http.get(url)
         jobs += page.json()["items"]

@@ -48,7 +48,7 @@ def _recipe(model: StableDiffusion, fields: Mapping[str, Any]) -> Recipe:
 
 @torch.inference_mode()
 def _latents(model: StableDiffusion, recipe: Recipe) -> torch.Tensor:
-    conditioning = model.encode(recipe.prompt, recipe.negative_prompt)
+    conditioning = model.encode(recipe)
     return paint_latents(model, recipe, conditioning=conditioning, batches=MicroBatches(4))
 
 

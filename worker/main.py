@@ -45,7 +45,7 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     shutdown = Shutdown(settings.drain_seconds)
     shutdown.install()
     claims = JobClaims(_client(redis_url), name, settings.job_limits)
-    store = ImageStore(settings.image_url)
+    store = ImageStore.of(settings)
     metrics = WorkerMetrics(_client(redis_url), name)
     process = ModelProcess(compiled_folder=settings.compiled_folder, on_report=metrics.on_report)
     timeouts = Timeouts(

@@ -21,6 +21,7 @@ from engine.speed.attention import chosen_attention
 from engine.speed.compiling import compile_unet
 from engine.tiles import Rows
 from recipe.facts import ModelFacts
+from recipe.fields import Recipe
 from recipe.models import ModelSpec
 
 
@@ -115,9 +116,9 @@ class StableDiffusion:
         for module in (*self.text.models, self.unet, self.vae):
             module.to(device)
 
-    def encode(self, prompt: str, negative_prompt: str) -> Conditioning:
+    def encode(self, recipe: Recipe) -> Conditioning:
         """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice."""
-        return self.text.encode(prompt, negative_prompt)
+        return self.text.encode(recipe)
 
     def blank_text(self) -> Conditioning:
         """Embeddings of the right shapes without a meaning, for measuring."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from recipe.fields import Recipe
+
 _CACHED_PROMPTS = 256  # about 160 MB of SDXL's in fp32, a third of it of the others'
 
 
@@ -51,13 +53,14 @@ class PromptEncoder:
     zero_negative: bool = False
     _cache: OrderedDict[str, TextEmbedding] = field(default_factory=OrderedDict, repr=False)
 
-    def encode(self, prompt: str, negative_prompt: str) -> Conditioning:
+    def encode(self, recipe: Recipe) -> Conditioning:
         """Embed both prompts; a prompt longer than the encoder reads is cut with a notice, never in silence."""
-        positive = self._cached(prompt)
-        negative = self._cached(negative_prompt)
-        if self.zero_negative and not negative_prompt:
+        positive = self._cached(recipe.prompt)
+        negative = self._cached(recipe.negative_prompt)
+        if self.zero_negative and not recipe.negative_prompt:
             negative = zeros_like(negative)
-        notices = self._cut_notice(prompt, "prompt") + self._cut_notice(negative_prompt, "negative_prompt")
+        notices = self._cut_notice(recipe.prompt, "prompt")
+        notices += self._cut_notice(recipe.negative_prompt, "negative_prompt")
         return Conditioning(positive, negative, notices)
 
     def _cached(self, text: str) -> TextEmbedding:

@@ -56,7 +56,7 @@ def _call_in_batches(model: Model, batches: MicroBatches, *, guided: bool) -> No
 def call_network(model: Model, count: int, *, guided: bool) -> torch.Tensor:
     """One prediction of `count` tiles, waited for; (branches, count, C, window, window)."""
     window = model.facts.window
-    guidance = Guidance(model.encode("", ""), 2.0 if guided else 1.0)
+    guidance = Guidance(model.blank_text(), 2.0 if guided else 1.0)
     with torch.inference_mode():
         crops = torch.zeros(count, model.latent_channels, window, window, device=model.device)
         tiles = [Tile(View(0, window, 0, window), torch.ones((), device=model.device))] * count

@@ -1,1 +1,1 @@
-"""`panoramas batch`: a file of requests becomes a folder of pictures, each once, whatever is interrupted."""
+"""`panoramas batch`: a file of requests becomes a folder of pictures. A run can be interrupted and resumed."""

@@ -1,4 +1,4 @@
-"""What `panoramas batch` shows, writes at the end, and exits with."""
+"""The command `panoramas batch`: progress bar, list of failures, exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from panoramas.batch.manifest import Manifest
 from panoramas.batch.requests import BatchError, read_requests
 from panoramas.batch.runner import Runner
 
-Tell = Callable[[], None]
+OnChange = Callable[[], None]
 
 FAILURES = "failures.jsonl"
 INTERRUPTED = 130
@@ -35,10 +35,10 @@ def run_batch(
     dry_run: bool,
     console: Console,
 ) -> int:
-    """The whole command; returns its exit status: 0 when every line has its picture, 1 when some have none, 130.
+    """Run the command; returns its exit status: 0 every line has its picture, 1 some have none, 130 interrupted.
 
     Raises:
-        BatchError, ServiceError: it cannot begin or go on; what there is by then stays, and the same command goes on.
+        BatchError, ServiceError: the run cannot start or continue. The same command later resumes it.
     """
     wanted = read_requests(requests)
     if dry_run and not folder.exists():
@@ -48,45 +48,47 @@ def run_batch(
         if manifest.failed and retry_failed and not dry_run:
             manifest.record({"event": "retry", "lines": sorted(manifest.failed)})
         if dry_run:
-            unsent, still = len(manifest.unsent()), len(manifest.open_lines)
-            typer.echo(f"{_summary(manifest)}; {unsent} to submit, {still - unsent} submitted and not fetched yet")
+            unsent, unfinished = len(manifest.unsent()), len(manifest.open_lines)
+            typer.echo(f"{_summary(manifest)}; {unsent} to submit, {unfinished - unsent} submitted and not fetched yet")
             return 0
         interrupted = False
         try:
             try:
-                _show(manifest, console, lambda tell: _run(manifest, url, api_key, concurrency, patience, tell))
+                _show(
+                    manifest, console, lambda on_change: _run(manifest, url, api_key, concurrency, patience, on_change)
+                )
             except KeyboardInterrupt:
                 interrupted = True
             finally:
                 _write_failures(manifest)
-        except OSError as error:  # the folder's disk is full, or not ours
+        except OSError as error:  # the disk is full, or the folder is not writable
             raise BatchError(f"{folder}: {error}") from error
         typer.echo(_summary(manifest))
         if interrupted:
-            console.print(
-                "Interrupted. What was submitted is painted all the same; the same command goes on from here."
-            )
+            console.print("Interrupted. Submitted jobs are painted all the same; run the same command again to resume.")
             return INTERRUPTED
         return 1 if manifest.failed else 0
 
 
-def _show(manifest: Manifest, console: Console, run: Callable[[Tell], Coroutine[Any, Any, None]]) -> None:
+def _show(manifest: Manifest, console: Console, run: Callable[[OnChange], Coroutine[Any, Any, None]]) -> None:
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
         bar = progress.add_task("", total=len(manifest.requests.items))
 
-        def tell() -> None:
+        def show() -> None:
             done, failed = len(manifest.done), len(manifest.failed)
             text = f"{len(manifest.chunk_of)} submitted, {failed} failed"
             progress.update(bar, completed=done + failed, description=text)
 
-        tell()
-        asyncio.run(run(tell))
+        show()
+        asyncio.run(run(show))
 
 
-async def _run(manifest: Manifest, url: str, api_key: str, concurrency: int, patience: float, tell: Tell) -> None:
+async def _run(
+    manifest: Manifest, url: str, api_key: str, concurrency: int, patience: float, on_change: OnChange
+) -> None:
     async with AsyncClient(url, api_key=api_key, patience=patience) as client:
-        await Runner(client, manifest, concurrency=concurrency, tell=tell).run()
+        await Runner(client, manifest, concurrency=concurrency, on_change=on_change).run()
 
 
 def _summary(manifest: Manifest) -> str:
@@ -95,7 +97,7 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _write_failures(manifest: Manifest) -> None:
-    """A line for each failure with the request that it is about, so that it can be mended and sent again."""
+    """Write one line for each failure with its request, so that it can be corrected and sent again."""
     path = manifest.folder / FAILURES
     if not manifest.failed:
         path.unlink(missing_ok=True)
@@ -103,6 +105,6 @@ def _write_failures(manifest: Manifest) -> None:
     lines = []
     for line, entry in sorted(manifest.failed.items()):
         item = manifest.requests.items[line]
-        told = {name: value for name, value in entry.items() if name != "event"}
-        lines.append(json.dumps({**told, "file": item.file, "request": item.request}) + "\n")
+        details = {name: value for name, value in entry.items() if name != "event"}
+        lines.append(json.dumps({**details, "file": item.file, "request": item.request}) + "\n")
     path.write_text("".join(lines))

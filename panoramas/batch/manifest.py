@@ -1,9 +1,9 @@
-"""What has become of each line, in a file of JSON lines that only grows and is on the disk before anything goes on.
+"""The state of each line, in an append-only file of JSON lines. Each entry is on the disk before the next step begins.
 
-The order of entries is the promise. `sending` names the Idempotency-Key of a chunk of lines before they are sent: a run
-that is killed then sends the same lines under the same key, and the service makes what is missing and nothing twice.
-`accepted` follows its answer. `done` follows the picture's rename, `failed` says why there will be none; `withdrawn`
-takes back a chunk of which nothing was accepted, and `retry` a failure.
+The order of entries makes a run safe to kill. `sending` records the Idempotency-Key of a chunk of lines before they are
+sent: the next run sends the same lines under the same key, and the service creates only the jobs that are missing.
+`accepted` follows the service's response, `done` the rename of a picture; `failed` says why a line has no picture.
+`withdrawn` cancels a chunk of which nothing was accepted, `retry` cancels a failure.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from panoramas.batch.requests import BatchError, Requests
 
 NAME = "manifest.jsonl"
 _VERSION = 1
-# The service remembers an Idempotency-Key for 24 hours; an hour is left for clocks.
+# The service keeps an Idempotency-Key for 24 hours; one hour allows for clocks that differ.
 _REMEMBERED_SECONDS = 23 * 3600
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Lines sent together. `batch` is None until they were accepted, '' where none was good."""
+    """Lines sent together. `batch` is None until they are accepted, and '' if none of them was valid."""
 
     key: str
     lines: list[int]
@@ -38,10 +38,10 @@ class Chunk:
 
 @dataclass(slots=True)
 class Manifest:
-    """The state of a run, read from the folder's file and kept there. A context manager: it locks the folder.
+    """The state of a run, kept in a file of its folder. A context manager, which locks the folder.
 
     Raises:
-        BatchError: on entry, when another run has the folder or it belongs to other requests.
+        BatchError: on entry, when another run uses the folder or it belongs to other requests.
     """
 
     folder: Path
@@ -77,28 +77,28 @@ class Manifest:
         return [line for line in self.requests.items if line not in self.done and line not in self.failed]
 
     def unsent(self) -> list[int]:
-        """Lines that have never been sent, or are to be sent anew."""
+        """Lines that were never sent or have to be sent again."""
         return [line for line in self.open_lines if line not in self.chunk_of]
 
     def new_chunk(self, lines: list[int]) -> Chunk:
-        """Give lines a key; from now on they are sent under no other."""
+        """Record a key for these lines; from now on they are sent under this key only."""
         key = f"{self.run}-{len(self.chunks)}"
         self.record({"event": "sending", "key": key, "lines": lines, "at": time.time()})
         return self.chunks[key]
 
     def check_remembered(self, chunk: Chunk) -> None:
         """Raises:
-        BatchError: the service may have forgotten the chunk's key, so that sending it again could paint twice.
+        BatchError: the service may have forgotten the chunk's key; sending it again could paint its lines twice.
         """
         if time.time() - chunk.sent_at > _REMEMBERED_SECONDS:
             raise BatchError(
                 f"lines {chunk.lines[0]} to {chunk.lines[-1]} were sent {_REMEMBERED_SECONDS // 3600} hours ago or more"
-                " and their answer was lost: the service may no longer know them as the same. `GET /jobs` lists what"
-                " was made of them; to submit them again all the same, use a new folder"
+                " and their response was lost: the service may no longer recognise them. `GET /jobs` lists the"
+                " jobs that exist; to submit the lines again all the same, use a new folder"
             )
 
     def record(self, *entries: Mapping[str, Any]) -> None:
-        """Write entries to the disk, then believe them."""
+        """Write entries to the disk, then apply them."""
         data = "".join(
             json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n" for entry in entries
         ).encode()
@@ -111,20 +111,20 @@ class Manifest:
     def _load(self) -> None:
         text = (self.folder / NAME).read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):  # a write that power or a kill has cut: nothing was done yet because of it
+        if len(whole) < len(text):  # the last write was cut off; nothing was based on it yet
             os.ftruncate(self._file, len(whole))
         for entry in _entries(whole, self.folder / NAME):
             self._apply(entry)
         if self._sha256 != self.requests.sha256:
             if self.chunks:
                 raise BatchError(
-                    f"{self.folder / NAME} is of another file of requests, or they have changed since; nothing was"
-                    " submitted. Use a new folder, or bring the old requests back to go on with them"
+                    f"{self.folder / NAME} belongs to another file of requests, or the file has changed since; nothing"
+                    " was submitted. Use a new folder, or restore the old file to resume"
                 )
             total, digest = len(self.requests.items), self.requests.sha256
             run = {"event": "run", "version": _VERSION, "run": uuid.uuid4().hex, "sha256": digest, "items": total}
             self.record(run)
-        for line, entry in list(self.done.items()):  # a picture that was taken away is fetched again
+        for line, entry in list(self.done.items()):  # a picture that was removed is fetched again
             path = self.folder / entry["file"]
             if not path.is_file() or path.stat().st_size != entry["bytes"]:
                 del self.done[line]
@@ -133,7 +133,7 @@ class Manifest:
         match entry["event"]:
             case "run":
                 if entry["version"] != _VERSION:
-                    raise BatchError(f"{self.folder / NAME} is of another version of this command")
+                    raise BatchError(f"{self.folder / NAME} was written by another version of this command")
                 self.run, self._sha256 = entry["run"], entry["sha256"]
             case "sending":
                 chunk = Chunk(entry["key"], entry["lines"], entry["at"])

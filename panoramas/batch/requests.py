@@ -16,12 +16,12 @@ _STEM = re.compile(r"[\w-][\w .-]{0,199}")
 
 
 class BatchError(PanoramasError):
-    """The batch cannot begin or go on; the message says what to do."""
+    """The batch cannot start or continue; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line: its number from 1, what is sent, and the name of its picture in the folder."""
+    """One line of the file: its number, counted from 1, the request, and the name of its picture."""
 
     line: int
     request: dict[str, Any]
@@ -30,7 +30,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Every item by its line, and the digest of the file they came from."""
+    """The items by line number, and the digest of their file."""
 
     items: dict[int, Item]
     sha256: str
@@ -39,8 +39,8 @@ class Requests:
 def read_requests(path: Path) -> Requests:
     """Read and check the whole file.
 
-    Besides a request's own fields a line may have `id` (the picture is `{id}.png`) or `file` (its name). Empty lines
-    are skipped. In a file named `.txt` each line is a prompt.
+    Besides the fields of a request, a line may have `id` (the picture becomes `{id}.png`) or `file` (its name).
+    Empty lines are skipped. In a file named `.txt` each line is a prompt.
 
     Raises:
         BatchError: naming the line at fault.
@@ -49,12 +49,12 @@ def read_requests(path: Path) -> Requests:
     items: dict[int, Item] = {}
     lines_of: dict[str, int] = {}
     for item in _items(data, plain=path.suffix == ".txt"):
-        name = item.file.casefold()  # some file systems know no difference
+        name = item.file.casefold()  # some file systems ignore case
         if name in lines_of:
-            raise BatchError(f"line {item.line}: {item.file} is the picture of line {lines_of[name]} already")
+            raise BatchError(f"line {item.line}: {item.file} is already the picture of line {lines_of[name]}")
         items[item.line], lines_of[name] = item, item.line
     if not items:
-        raise BatchError(f"{path} holds no requests")
+        raise BatchError(f"{path} contains no requests")
     return Requests(items, hashlib.sha256(data).hexdigest())
 
 
@@ -81,5 +81,5 @@ def _item(line: int, text: str, *, plain: bool) -> Item:
     named, name = request.pop("id", None), request.pop("file", None)
     file = str(name) if name is not None else f"{line:05d}.png" if named is None else f"{named}.png"
     if not (file.endswith(".png") and _STEM.fullmatch(file.removesuffix(".png"))):
-        raise ValueError(f"{file!r} is no name for a picture: letters, digits, spaces, . _ -, and .png at the end")
+        raise ValueError(f"{file!r} is not a valid picture name: letters, digits, spaces, . _ - and .png at the end")
     return Item(line, request, file)

@@ -1,7 +1,7 @@
-"""Submit what is missing, collect what is done: both at once, and both able to begin anywhere.
+"""Submit the lines and fetch their pictures, at the same time; both can resume at any line.
 
-Lines are submitted in chunks through `POST /batches`, a request for a hundred of them, in their order. Each chunk is
-looked at by one request, whatever its size; only the few chunks at the front of the queue are looked at.
+Lines are submitted in their order through `POST /batches`, in chunks of a hundred. One request polls a whole chunk;
+only the few chunks at the front of the queue are polled.
 """
 
 from __future__ import annotations
@@ -19,36 +19,38 @@ from panoramas.batch.requests import BatchError
 from panoramas.errors import ServiceError
 from panoramas.results import TERMINAL, Job
 
-# Lines in a chunk: as many as the service tells the faults of, and as a page of its lists holds.
+# Lines in a chunk: the service reports the faults of at most this many items, and lists this many jobs on a page.
 CHUNK = 100
-_LOOKED_AT = 4  # chunks
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between looks at a chunk
+_POLLED_CHUNKS = 4
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between polls of a chunk
 
 
 class Runner:
     """One run over a manifest.
 
     Args:
-        concurrency: pictures fetched at once.
-        tell: called when something has changed.
+        concurrency: pictures fetched at the same time.
+        on_change: called after each change of the manifest.
     """
 
-    def __init__(self, client: AsyncClient, manifest: Manifest, *, concurrency: int, tell: Callable[[], None]) -> None:
-        self._client, self._manifest, self._tell = client, manifest, tell
+    def __init__(
+        self, client: AsyncClient, manifest: Manifest, *, concurrency: int, on_change: Callable[[], None]
+    ) -> None:
+        self._client, self._manifest, self._on_change = client, manifest, on_change
         self._fetching = asyncio.Semaphore(concurrency)
         self._accepted: asyncio.Queue[Chunk | None] = asyncio.Queue()
         self._chunk_size = CHUNK
 
     async def run(self) -> None:
-        """Until every line has its picture or its failure.
+        """Run until every line has a picture or a failure.
 
         Raises:
-            BatchError, ServiceError: the run cannot go on now; another will.
+            BatchError, ServiceError: this run cannot continue; a later one can.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._submit_all())
-                for _ in range(_LOOKED_AT):
+                for _ in range(_POLLED_CHUNKS):
                     tasks.create_task(self._collect_all())
         except BaseExceptionGroup as group:
             raise _first(group) from None
@@ -64,7 +66,7 @@ class Runner:
                 await self._submit(chunk, again=True)
         while lines := self._manifest.unsent():
             await self._submit(self._manifest.new_chunk(lines[: self._chunk_size]))
-        for _ in range(_LOOKED_AT):
+        for _ in range(_POLLED_CHUNKS):
             self._accepted.put_nowait(None)
 
     async def _submit(self, chunk: Chunk, *, again: bool = False) -> None:
@@ -74,33 +76,33 @@ class Runner:
                 batch = await self._client.submit_batch(requests, lenient=True, idempotency_key=chunk.key)
                 break
             except ServiceError as error:
-                if error.status == 429:  # the queue is full, or the key has asked too often: it passes
+                if error.status == 429:  # the queue is full or the rate limit reached: try again later
                     await asyncio.sleep(error.retry_after or _LONGEST_PAUSE)
                     continue
                 self._refused(chunk, error, again=again)
                 return
         faults = {item["index"]: item["errors"] for item in batch.errors}
         self._manifest.record(
-            *(_failure(chunk.lines[index], errors=told) for index, told in sorted(faults.items())),
+            *(_failure(chunk.lines[index], errors=errors) for index, errors in sorted(faults.items())),
             {"event": "accepted", "key": chunk.key, "batch": batch.id},
         )
         self._accepted.put_nowait(chunk)
-        self._tell()
+        self._on_change()
 
     def _refused(self, chunk: Chunk, error: ServiceError, *, again: bool) -> None:
-        """None of a chunk was accepted: no item is good, or they are too many for this service.
+        """Handle a chunk of which nothing was accepted: no item is valid, or there are too many for this service.
 
-        One that is sent `again` is never given other keys: an earlier try may have been accepted under this one, by a
-        service whose limits have changed since.
+        A chunk that is sent `again` keeps its key: an earlier try may have been accepted under it, before the limits of
+        the service changed.
         """
-        told: dict[int, list[dict[str, Any]]] = {}
+        faults: dict[int, list[dict[str, Any]]] = {}
         for fault in error.errors:
             if fault.index is not None:
-                told.setdefault(fault.index, []).append({"pointer": fault.pointer, "detail": fault.detail})
-        if error.status == 422 and len(told) == len(chunk.lines):
-            failures = (_failure(chunk.lines[index], errors=faults) for index, faults in sorted(told.items()))
+                faults.setdefault(fault.index, []).append({"pointer": fault.pointer, "detail": fault.detail})
+        if error.status == 422 and len(faults) == len(chunk.lines):
+            failures = (_failure(chunk.lines[index], errors=errors) for index, errors in sorted(faults.items()))
             self._manifest.record(*failures, {"event": "accepted", "key": chunk.key, "batch": ""})
-            self._tell()
+            self._on_change()
         elif not again and len(chunk.lines) > 1 and _is_too_many(error):
             self._chunk_size = len(chunk.lines) // 2
             self._manifest.record({"event": "withdrawn", "key": chunk.key})
@@ -113,8 +115,8 @@ class Runner:
                 await self._collect(chunk)
             except ServiceError as error:
                 if error.status == 404:
-                    told = f"the service does not know batch {chunk.batch} of this folder"
-                    raise BatchError(f"{told}: it is another service, or has lost its data") from error
+                    unknown = f"the service does not know batch {chunk.batch} of this folder"
+                    raise BatchError(f"{unknown}: it is another service, or has lost its data") from error
                 raise
 
     async def _collect(self, chunk: Chunk) -> None:
@@ -150,23 +152,23 @@ class Runner:
             return
         path = self._manifest.folder / self._manifest.requests.items[line].file
         async with self._fetching:
-            # A run that was killed between the rename and its entry has the picture.
+            # The picture exists already if a run was killed between the rename and the entry.
             if not await asyncio.to_thread(_is_there, path, job.result.sha256):
                 try:
                     data = await self._client.image(job)
                 except ServiceError as error:
                     if error.status is None or error.status in (401, 403, 429) or error.status in range(501, 600):
-                        raise  # it is not about this picture
+                        raise  # not a fault of this picture
                     self._fail(line, job, error.problem or {"title": str(error)})
                     return
                 await asyncio.to_thread(_write, path, data)
-        told = {"file": path.name, "sha256": job.result.sha256, "bytes": job.result.bytes}
-        self._manifest.record({"event": "done", "line": line, "job": job.id, **told})
-        self._tell()
+        saved = {"file": path.name, "sha256": job.result.sha256, "bytes": job.result.bytes}
+        self._manifest.record({"event": "done", "line": line, "job": job.id, **saved})
+        self._on_change()
 
     def _fail(self, line: int, job: Job | None, error: dict[str, Any]) -> None:
         self._manifest.record(_failure(line, job=job and job.id, state=job and job.state, error=error))
-        self._tell()
+        self._on_change()
 
 
 def _is_too_many(error: ServiceError) -> bool:
@@ -182,7 +184,7 @@ def _is_there(path: Path, sha256: str) -> bool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """The whole picture under its name, or nothing."""
+    """Write the picture atomically: under another name first, then rename it."""
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
         file.write(data)
@@ -192,7 +194,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the others."""
+    """The error that stopped the other tasks."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

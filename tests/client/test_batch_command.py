@@ -235,7 +235,7 @@ def test_changed_requests_are_told_and_nothing_is_submitted(workerless: Workerle
     folder.write([OURS])
     before = jobs_made(workerless.stack)
     status, told = folder.run(workerless.stack.url)
-    assert (status, "have changed" in told) == (1, True)
+    assert (status, "has changed" in told) == (1, True)
     assert jobs_made(workerless.stack) == before
 
 
@@ -244,7 +244,7 @@ def test_what_the_service_may_have_forgotten_is_not_sent_again(tmp_path: Path) -
     with Manifest(folder.out, read_requests(folder.requests)) as manifest:
         manifest.record({"event": "sending", "key": "old", "lines": [1], "at": 1.0})
     status, told = folder.run("http://127.0.0.1:9")
-    assert (status, "may no longer know" in told) == (1, True)
+    assert (status, "may no longer recognise" in told) == (1, True)
 
 
 def test_another_service_than_the_folders_is_told(workerless: WorkerlessApi, tmp_path: Path) -> None:
@@ -263,12 +263,12 @@ def test_another_service_than_the_folders_is_told(workerless: WorkerlessApi, tmp
         ("a bare prompt", "named .txt"),
         ('["a"]', "must be an object"),
         ('{"seed": 1}', "must be an object"),
-        ('{"prompt": "a", "id": "../b"}', "no name for a picture"),
-        ('{"prompt": "a", "file": "/etc/passwd.png"}', "no name for a picture"),
-        ('{"prompt": "a", "file": "b.jpg"}', "no name for a picture"),
-        ('{"prompt": "a", "id": ".b"}', "no name for a picture"),
+        ('{"prompt": "a", "id": "../b"}', "not a valid picture name"),
+        ('{"prompt": "a", "file": "/etc/passwd.png"}', "not a valid picture name"),
+        ('{"prompt": "a", "file": "b.jpg"}', "not a valid picture name"),
+        ('{"prompt": "a", "id": ".b"}', "not a valid picture name"),
         ('{"prompt": "a", "id": 1, "file": "b.png"}', "both"),
-        ('{"prompt": "a", "id": "00001"}', "line 1 already"),
+        ('{"prompt": "a", "id": "00001"}', "already the picture of line 1"),
         ("\udcff", "line 2: "),
     ],
 )

@@ -210,7 +210,10 @@ def test_a_service_that_is_away_is_waited_for_and_then_told(tmp_path: Path, capl
     with running_workerless_api(tmp_path) as workerless:
         port = int(workerless.stack.url.rpartition(":")[2])
         workerless.stack.stop()
-        with Client(workerless.stack.url, patience=0.2) as client, pytest.raises(ServiceError, match="does not answer"):
+        with (
+            Client(workerless.stack.url, patience=0.2) as client,
+            pytest.raises(ServiceError, match="does not respond"),
+        ):
             client.models()
         starting = threading.Timer(0.5, workerless.stack.start_api, [port])
         starting.start()

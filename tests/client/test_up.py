@@ -23,17 +23,17 @@ SMALL: PanoramaParams = {"width": 128, "height": 128, "num_inference_steps": 1}
 
 
 @contextmanager
-def up(folder: Path, model: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def up(folder: Path, model: Path, *flags: str, cwd: Path = ROOT) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`panoramas up` on a free port, with its address."""
     log = folder / "up.log"
     with log.open("a") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "panoramas", "up", "--port", "0", "--data-dir", str(folder / "data")],
-            env={**os.environ, "PANORAMAS_MODELS": f"tiny={model}"},
+            [sys.executable, *flags, "-m", "panoramas", "up", "--port", "0", "--data-dir", str(folder / "data")],
+            env={**os.environ, "PANORAMAS_MODELS": f"tiny={model}", "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=output,
             text=True,
-            cwd=ROOT,
+            cwd=cwd,
         )
     assert process.stdout is not None
     try:
@@ -112,6 +112,16 @@ def test_two_services_never_share_a_data_folder(tmp_path: Path, tiny_model: Path
     assert second.returncode == 1
     assert "in use" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_folders_of_the_users_named_like_the_servers_packages_are_not_imported(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    for name in ("service", "jobs", "worker", "engine", "recipe"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported from the working directory')")
+    with up(tmp_path, tiny_model, "-P", cwd=tmp_path) as (_, url), Client(url) as client:
+        assert client.wait(client.submit("mountains", **SMALL)).state == "succeeded"
 
 
 def test_a_port_in_use_is_told_in_one_line(tmp_path: Path, tiny_model: Path) -> None:

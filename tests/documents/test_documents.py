@@ -6,9 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.settings import Settings, table
+from panoramas._version import __version__
+from panoramas.client import http_options
 from testkit.processes import ROOT
+
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 DOCUMENTS = [
     path for path in sorted(ROOT.rglob("*.md")) if not {".venv", "data", "node_modules", "runs"} & set(path.parts)
@@ -25,20 +30,50 @@ def test_the_compose_file_sets_only_settings_there_are() -> None:
         assert used <= {field.upper() for field in Settings.model_fields}, name
 
 
-def test_the_readmes_commands_are_there() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    readme = (ROOT / "README.md").read_text()
-    targets = set(re.findall(r"(?:^    |`)make ([a-z-]+)", readme, re.MULTILINE))
-    assert {"demo", "serve"} <= targets
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
 def test_every_fault_of_the_matrix_has_the_test_it_names() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text()))
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert len(named) > 30
     assert {name for name in named if f"def {name}(" not in sources} == set()
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    openapi = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}$", CHANGELOG, re.MULTILINE)
+    assert openapi["info"]["version"] == __version__ == released[0]
+    assert released == sorted(released, key=lambda text: [int(part) for part in text.split(".")], reverse=True)
+    assert http_options(None, None, 1)["headers"]["User-Agent"] == f"panoramas-python/{__version__}"
+
+
+def test_the_changelog_has_a_place_for_the_next_change() -> None:
+    assert CHANGELOG.index("## [Unreleased]") < CHANGELOG.index(f"## [{__version__}]")
+
+
+def test_pre_commit_runs_the_commands_of_make_check() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    entries = " ".join(hook["entry"] for hook in hooks)
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    for tool, verb in re.findall(r"\$\(BIN\)/(\S+)(?: (check|format))?", recipe[1]):
+        if tool != "python":
+            assert " ".join(filter(None, (tool, verb))) in entries
+    assert "service.openapi" in entries
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path: Path) -> None:
+    if path.name == "CHANGELOG.md":  # tells of files as they were
+        return
+    rooms = "benchmarks|clients|deploy|docs|engine|jobs|panoramas|recipe|service|testkit|tests|training|worker"
+    for name in re.findall(rf"`((?:{rooms})/[\w./-]*)`", path.read_text()):
+        assert (ROOT / name).exists() or "NAME" in name or name == "training/runs/", name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_targets_of_make_that_are_named_exist(path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", path.read_text(), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

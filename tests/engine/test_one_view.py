@@ -52,7 +52,7 @@ def params(**changes: Any) -> Recipe:
 
 def ours(model: StableDiffusion, wanted: Recipe) -> torch.Tensor:
     with torch.inference_mode():
-        conditioning = model.encode(wanted.prompt, wanted.negative_prompt)
+        conditioning = model.encode(wanted)
         return paint_latents(model, wanted, conditioning=conditioning, batches=MicroBatches(4))
 
 
@@ -143,7 +143,7 @@ def test_stable_diffusion_xl(xl: StableDiffusion, negative_prompt: str) -> None:
 
 def test_sdxl_is_told_where_each_view_lies(xl: StableDiffusion) -> None:
     tiles = [Tile(view, torch.ones(())) for view in (View(0, 16, 0, 16), View(8, 24, 40, 56))]
-    guidance = Guidance(xl.encode("hills", ""), 2.0)
+    guidance = Guidance(xl.encode(Recipe(prompt="hills")), 2.0)
     added = xl.added_conditions(guidance.rows(torch.zeros(2, 4, 16, 16), tiles, (24, 56)))
     assert added is not None
     assert added["time_ids"].tolist() == [[192, 448, 0, 0, 128, 128], [192, 448, 64, 320, 128, 128]] * 2

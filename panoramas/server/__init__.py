@@ -1,0 +1,1 @@
+"""Starts the server's processes. Imports `service`, `worker` and `jobs`; the client's wheel does not contain it."""

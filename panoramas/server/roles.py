@@ -1,0 +1,115 @@
+"""Each process of the service as `panoramas` runs it: settings are read and checked, logs set up, then it starts."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from jobs import logs, tracing
+from jobs.settings import Settings
+from panoramas.cli.common import quit_with
+
+
+def run_up(**overrides: Any) -> None:
+    """Run every process on this machine until SIGINT or SIGTERM."""
+    from panoramas.server.local import LocalService, LocalServiceError
+
+    service = LocalService(_checked_exposure(read_settings(**overrides)))
+    _set_up_logs(service.settings)
+    signal.signal(signal.SIGINT, service.interrupt)
+    signal.signal(signal.SIGTERM, service.interrupt)
+    try:
+        with service:
+            typer.echo(f"Panoramas are served at {service.url} (documentation: {service.url}/docs). Ctrl-C stops it.")
+            service.run()
+            typer.echo("Stopping after the running job. Ctrl-C again puts it back into the queue instead.")
+    except LocalServiceError as error:
+        quit_with(str(error))
+
+
+def run_api(*, fd: int | None = None, **overrides: Any) -> None:
+    """Run the API. `fd` is a listening socket that the parent process bound; the parent checked the exposure too."""
+    import uvicorn
+
+    from service.app import create_app
+
+    settings = read_settings(**overrides)
+    if fd is None:
+        _checked_exposure(settings)
+    _set_up_logs(settings, "api")
+    uvicorn.run(
+        create_app(settings, _redis_url(settings)),
+        host=settings.host,
+        port=settings.port,
+        fd=fd,
+        log_level=settings.log_level,
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        timeout_graceful_shutdown=5,
+        server_header=False,
+    )
+
+
+def run_worker() -> int:
+    """Run a worker; returns its exit status."""
+    settings = read_settings()
+    _set_up_logs(settings, "worker")
+    from worker.main import run_worker
+
+    return run_worker(settings, _redis_url(settings))
+
+
+def check_worker() -> int:
+    """0 if a worker of this host is alive, else 1."""
+    from worker.main import is_alive
+
+    return 0 if is_alive(_redis_url(read_settings())) else 1
+
+
+def run_webhooks() -> None:
+    """Call webhooks until SIGTERM."""
+    settings = read_settings()
+    if not settings.webhook_secrets:
+        quit_with(
+            "PANORAMAS_WEBHOOK_SECRET is not set: whsec_ and base64 of random bytes, the same on every API process"
+        )
+    _set_up_logs(settings, "webhooks")
+    from service.webhooks.sender import send
+
+    send(settings, _redis_url(settings))
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The settings of the environment; flags that were given override them. Quits naming each variable at fault."""
+    try:
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings.catalog  # noqa: B018 - an unreadable list of models is reported here, not by a process later
+    except ValidationError as error:
+        quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
+    except ValueError as error:
+        quit_with(str(error))
+    return settings
+
+
+def _checked_exposure(settings: Settings) -> Settings:
+    """Quit when the API would listen beyond this machine without API keys."""
+    try:
+        settings.check_exposure()
+    except ValueError as error:
+        quit_with(str(error))
+    return settings
+
+
+def _redis_url(settings: Settings) -> str:
+    if settings.redis_url is None:
+        quit_with("PANORAMAS_REDIS_URL is not set; `panoramas up` starts an embedded server instead")
+    return settings.redis_url
+
+
+def _set_up_logs(settings: Settings, role: str = "") -> None:
+    logs.setup(settings.log_level, settings.log_format)
+    if role:
+        tracing.setup(role)
