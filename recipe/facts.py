@@ -16,6 +16,13 @@ from recipe.errors import ModelError
 from recipe.refusals import check, check_overrides
 from recipe.schedulers import name_of
 
+# The components whose classes tell a family from the others.
+_TOLD_BY = ("unet", "vae", "text_encoder", "text_encoder_2")
+_FAMILIES = {
+    ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", None): STABLE_DIFFUSION,
+    ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection"): SDXL,
+}
+
 # Keys of a model's entry that replace those of its scheduler configuration.
 SCHEDULE_OVERRIDES = ("prediction_type", "rescale_betas_zero_snr", "timestep_spacing")
 # Views that diffusers assumes where the UNet's configuration names none, or the 32 of versions before 0.9.
@@ -89,22 +96,14 @@ def family_of(configs: ModelConfigs) -> str:
     Raises:
         ModelError: when it is of none that the engine knows.
     """
-    found = {name: configs.class_of(name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
-    second = "CLIPTextModelWithProjection"
-    known = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
-    if wrong := [f"{name} {found[name]}" for name, kind in known.items() if found[name] != kind]:
-        raise ModelError(_no_family(configs, wrong))
-    if found["text_encoder_2"] not in (None, second):
-        raise ModelError(_no_family(configs, [f"text_encoder_2 {found['text_encoder_2']}"]))
-    return SDXL if found["text_encoder_2"] else STABLE_DIFFUSION
-
-
-def _no_family(configs: ModelConfigs, wrong: list[str]) -> str:
-    kind = configs.index.get("_class_name")
-    return (
-        f"{configs.origin} holds a {kind}, not a Stable Diffusion 1.x, 2.x or XL: model_index.json names as its"
-        f" {', its '.join(wrong)}"
-    )
+    found = tuple(configs.class_of(name) for name in _TOLD_BY)
+    if found not in _FAMILIES:
+        parts = ", ".join(f"{name} {kind}" for name, kind in zip(_TOLD_BY, found, strict=True) if kind)
+        raise ModelError(
+            f"{configs.origin} holds a {configs.index.get('_class_name')}, not a Stable Diffusion 1.x, 2.x or XL:"
+            f" model_index.json names {parts or 'none of its parts'}"
+        )
+    return _FAMILIES[found]
 
 
 def _window(configs: ModelConfigs, family: str) -> int:

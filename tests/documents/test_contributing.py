@@ -104,9 +104,10 @@ def test_a_request_field_takes_the_files_listed_to_be_on_every_interface(copy: C
     code = (
         "from dataclasses import asdict\n"
         "from recipe.fields import Recipe\n"
-        "from service.schemas import PanoramaRequest, ResolvedInput\n"
+        "from service.schemas.jobs import ResolvedInput\n"
+        "from service.schemas.requests import PanoramaRequest\n"
         "from recipe.models import BUILTIN\n"
-        "recipe = PanoramaRequest(prompt='hills', clip_skip=2).resolve(BUILTIN['demo'])\n"
+        "recipe = PanoramaRequest(prompt='hills', clip_skip=2).resolve(BUILTIN['demo'], max_width=8192)\n"
         "assert recipe.clip_skip == 2 and asdict(recipe)['clip_skip'] == 2\n"
         "older = {name: value for name, value in asdict(recipe).items() if name != 'clip_skip'}\n"
         "assert ResolvedInput(model='demo', **older).clip_skip == 0, 'a job of an older release is read'\n"
@@ -129,7 +130,7 @@ def test_a_model_family_takes_the_files_listed(copy: Copy, tiny_model: Path, tmp
     )
     copy.insert("recipe/configs.py", "\n\n@dataclass", '\nANOTHER = "another"')
     copy.insert("recipe/facts.py", "from recipe.errors", "from recipe.configs import ANOTHER\n")
-    stable_diffusion = '        ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", None): STABLE_DIFFUSION'
+    stable_diffusion = '    ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", None): STABLE_DIFFUSION'
     copy.insert(
         "recipe/facts.py",
         stable_diffusion,
@@ -188,7 +189,7 @@ def test_a_list_names_files_and_symbols_that_exist(title: str) -> None:
 
 def test_the_names_that_the_page_gives_to_fields_are_fields_of_a_request() -> None:
     script = (ROOT / "service/page/form.js").read_text()
-    words = re.search(r"const WORDS = \{(.*?)\n\};", script, re.DOTALL)
+    words = re.search(r"const LABELS = \{(.*?)\n\};", script, re.DOTALL)
     front = re.search(r"const FRONT = \[(.*?)\]", script)
     assert words
     assert front
