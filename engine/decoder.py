@@ -1,12 +1,12 @@
-"""A VAE's decoder in bounded memory, exact, and seamless where the right edge continues at the left one.
+"""A VAE's decoder in bounded memory: exact, and seamless on circular canvases.
 
-A decoder that sees a panorama whole holds several copies of its widest layers at once, gigabytes for a large canvas.
-Decoding tiles one by one shows seams and shifts of colour, because every GroupNorm and the attention look at the whole
-canvas. Here each layer is computed in strips of columns instead, with statistics of the whole layer: at most two
-layers are in memory, and the picture is the whole decoder's, to rounding.
+Decoding a panorama at once holds several copies of the widest layers in memory, gigabytes for a large canvas. Decoding
+it tile by tile shows seams and shifts of colour, because every GroupNorm and the attention look at the whole canvas.
+Here each layer is computed in strips of columns, with the statistics of the whole layer: at most two layers are in
+memory, and the picture equals that of the whole decoder, to rounding.
 
-A circular canvas only differs in what a convolution sees beyond its edge, the other edge's columns. That makes the
-decoder exactly equivariant to shifts: roll the latents, and the picture rolls. (diffusers pads the latents by 8 columns
+On a circular canvas a convolution sees the other edge's columns beyond an edge. That makes the decoder exactly
+equivariant to shifts: roll the latents, and the picture rolls. (diffusers pads the latents by 8 columns
 instead, which is not exact: convolutions reach further, and normalisation counts the padding.)
 """
 
@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Elements of a strip of one layer: large enough to keep the device busy, small beside the layers themselves.
+# Elements of a strip of one layer: enough to keep the device busy, few beside the layer itself.
 _STRIP_ELEMENTS, _STRIP_ELEMENTS_GPU = 4 << 20, 32 << 20
-_QUERIES = 4096  # of the attention at a time: a head as wide as a VAE's has no kernel that needs no score matrix
+_QUERIES = 4096  # at a time in the attention: for so wide a head every kernel stores the score matrix
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -84,13 +84,13 @@ class _Layers:
         out = _like(x, layer.conv.out_channels, x.shape[-1] * 2, x.shape[-2] * 2)
         for left, right in self.strips(out[..., : x.shape[-1]]):
             columns, before, after = self._columns(x, left, right)
-            # A column of halo becomes two.
+            # Each neighbouring column has become two.
             out[..., 2 * left : 2 * right] = layer(columns)[..., 2 * before : -2 * after or None]
         return out
 
     def _strip(self, conv: nn.Conv2d, x: torch.Tensor, left: int, right: int, before: Activation) -> torch.Tensor:
         columns, has_left, has_right = self._columns(x, left, right)
-        # Zeros are what a convolution sees beyond an edge after the activation, not before it.
+        # A convolution sees zeros beyond an edge after the activation, not before it: pad the activated columns.
         return _conv(conv, before(columns), has_left, has_right)
 
     def _columns(self, x: torch.Tensor, left: int, right: int) -> tuple[torch.Tensor, int, int]:

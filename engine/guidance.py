@@ -17,7 +17,7 @@ class Guidance:
     """The branches that a step asks the network for, and how its answers become one prediction a tile.
 
     `scale` says how strongly a prediction is drawn from the negative prompt's to the prompt's. At 1 or less there is no
-    guidance, as in diffusers, and so one branch instead of two; also where the model is told the scale (`embedded`).
+    guidance, as in diffusers, and one branch is enough. So it is for models with the scale as an input (`embedded`).
     """
 
     conditioning: Conditioning

@@ -1,8 +1,8 @@
-"""What a painting needs of a device's memory, said before it begins.
+"""Estimate the device memory that a painting needs, before it begins.
 
-Nobody has to know a model's layers by heart: its UNet and its decoder are run once on tensors without data, and the
-bytes that are alive at a time are counted. Both grow linearly, the one with the samples of a call, the other with the
-canvas, so that two runs of each are enough.
+The network and the decoder are run on tensors without data, and the bytes of tensors that are alive at the same time
+are counted. The network's grow linearly with the rows of a call and the decoder's with the canvas, so two runs of each are
+enough, and nothing has to be known of a model's layers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from engine.views import View
 from recipe.errors import FieldError, RecipeError
 from recipe.fields import Recipe
 
-# Libraries' own workspaces, and memory that an allocator holds in pieces too small to use.
+# For workspaces of libraries, and for memory that an allocator holds in pieces too small to use.
 _MARGIN = 1.2
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors made inside it that are alive at a time; `peak` is the most."""
+    """Counts the bytes of the tensors made inside it that are alive; `peak` is the largest count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """Bytes of tensors that `run` makes and that are alive at a time, the most of them; nothing is computed."""
+    """The largest count of bytes of tensors alive at the same time in `run`; nothing is computed."""
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counted:
         run()
     return counted.peak
@@ -71,7 +71,7 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes beside the weights: of a UNet call by its samples, and of a decode by its latent cells."""
+    """Bytes beside the weights: of a network call by its rows, and of a decode by its latent cells."""
 
     unet_fixed: float
     unet_sample: float
@@ -86,9 +86,9 @@ class Footprint:
 
 
 def measure(model: Model) -> Footprint:
-    """The footprint of a model: some seconds for a large one."""
+    """The footprint of a model. Takes some seconds for a large one."""
     window, channels = model.facts.window, model.latent_channels
-    model = model.uncompiled()  # a compiler that meets a tensor without data would never compile again
+    model = model.uncompiled()  # torch.compile that once meets a tensor without data never compiles again
 
     def latents(width: int) -> torch.Tensor:
         return torch.zeros(1, channels, window, width, device=model.device)
@@ -103,7 +103,7 @@ def measure(model: Model) -> Footprint:
         return model.run_decoder(latents(width).to(model.dtype), False)
 
     one, two = peak_bytes(lambda: predict(1)), peak_bytes(lambda: predict(2))
-    # Wide enough that strips, which have a largest size, are a small part.
+    # Wide enough that a decoder's strips, whose size is bounded, are a small part.
     narrow, wide = peak_bytes(lambda: decode(4 * window)), peak_bytes(lambda: decode(8 * window))
     by_cell = (wide - narrow) / (4 * window * window)
     return Footprint(
@@ -115,9 +115,9 @@ def measure(model: Model) -> Footprint:
 
 
 def free_bytes(device: torch.device, wanted: int = 0) -> int | None:
-    """Memory that a job may still take on `device`, or None where that is not known.
+    """Memory that a job may still take on `device`, in bytes, or None where it is not known.
 
-    Where less than `wanted` is free on a CPU, what the heap keeps is given back first.
+    Where less than `wanted` is free on a CPU, the heap first gives back the memory it keeps.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -143,7 +143,7 @@ def _host_bytes() -> int | None:
 
 
 def _cgroup_bytes() -> int | None:
-    """What a container may still take (cgroup v2)."""
+    """What this container may still take (cgroup v2)."""
     try:
         limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no cgroup, or "max"
@@ -152,7 +152,7 @@ def _cgroup_bytes() -> int | None:
 
 
 def needed_bytes(footprint: Footprint, model: Model, params: Recipe, views: int) -> int:
-    """What a job takes beside the model with as many views a call."""
+    """What a job takes beside the model, in bytes, with `views` tiles a call."""
     factor = model.facts.latent_factor
     cells = (params.width // factor) * (params.height // factor)
     canvas = 16 * cells * model.latent_channels * 4  # the canvas, its fusion and a solver's memory, in fp32

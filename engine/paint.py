@@ -89,7 +89,11 @@ def _notices(model: Model, recipe: Recipe) -> tuple[Notice, ...]:
     """What the picture does not show although it was asked for."""
     if not recipe.negative_prompt or (recipe.guidance_scale > 1 and not model.facts.embeds_guidance):
         return ()
-    why = "this model is told the guidance scale" if model.facts.embeds_guidance else "guidance_scale is at most 1"
+    why = (
+        "this model gets the guidance scale as an input"
+        if model.facts.embeds_guidance
+        else "guidance_scale is at most 1"
+    )
     return (Notice("negative-prompt-unused", f"negative_prompt has no part in the picture: {why}"),)
 
 
@@ -154,7 +158,7 @@ def to_pixels(decoded: torch.Tensor) -> np.ndarray:
 
 
 def _to_host(picture: torch.Tensor) -> np.ndarray:
-    """From a GPU through page-locked memory, which PyTorch keeps for the next picture: at the full rate of the bus."""
+    """Copy from a GPU through page-locked memory, at the full rate of the bus; PyTorch reuses that memory."""
     if picture.device.type != "cuda":
         return picture.cpu().numpy()
     host = torch.empty(picture.shape, dtype=picture.dtype, pin_memory=True)

@@ -32,7 +32,7 @@ class Rows:
     """The batch of one network call, branch by branch: row `b * len(tiles) + i` is tile i in branch b.
 
     `crops` (n, C, h, w) are the tiles' parts of the canvas, each once; `canvas` its height and width in latent cells.
-    `guidance_scale` is for models that are told it (`ModelFacts.embeds_guidance`).
+    `guidance_scale` is an input of some models (`ModelFacts.embeds_guidance`).
     """
 
     crops: torch.Tensor

@@ -40,7 +40,7 @@ class ModelFacts:
         latent_factor: pixels that a latent cell stands for along each axis (2 ** (VAE levels - 1)).
         family: one of the names above.
         schedule: the scheduler configuration as the engine uses it.
-        embeds_guidance: the UNet is told the guidance scale (`time_cond_proj_dim`) and needs no negative branch.
+        embeds_guidance: the UNet has the guidance scale as an input (`time_cond_proj_dim`) and no negative branch.
         few_steps: distilled to paint in a few steps.
         defaults: fields of `recipe.fields.Recipe` where a request, its preset and the model's entry leave them out.
     """

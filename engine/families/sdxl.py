@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two CLIP text models, and a UNet that is told where on the picture a view lies."""
+"""Stable Diffusion XL: two CLIP text models, and a UNet with the view's place on the picture as an input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StableDiffusionXL(StableDiffusion):
         return replace(blank, positive=embedding, negative=embedding)
 
     def added_conditions(self, rows: Rows) -> dict[str, torch.Tensor] | None:
-        """Of each view, which part of the whole picture it is (section 2.2), and the embedding of its whole text."""
+        """For each row, which part of the picture its view is (section 2.2), and the embedding of the whole text."""
         factor, window = self.facts.latent_factor, self.facts.window_px
         height, width = rows.canvas[0] * factor, rows.canvas[1] * factor
         views = [tile.view for tile in rows.tiles]

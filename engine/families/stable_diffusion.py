@@ -162,7 +162,7 @@ class StableDiffusion:
         return embedding.to(self.device, self.dtype).expand(len(rows), -1)
 
     def added_conditions(self, rows: Rows) -> dict[str, torch.Tensor] | None:
-        """What the UNet is told beside the text, a row each."""
+        """Further inputs of the UNet, a row each; none for this family."""
         return None
 
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
