@@ -1,8 +1,8 @@
 """Estimate the device memory that a painting needs, before it begins.
 
 The network and the decoder are run on tensors without data, and the bytes of tensors that are alive at the same time
-are counted. The network's grow linearly with the rows of a call and the decoder's with the canvas, so two runs of each are
-enough, and nothing has to be known of a model's layers.
+are counted. The network's grow linearly with the rows of a call and the decoder's with the canvas, so two runs of each
+are enough, and nothing has to be known of a model's layers.
 """
 
 from __future__ import annotations

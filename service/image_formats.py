@@ -27,19 +27,29 @@ _PROCESS_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class ImageFormat:
-    """A media type with its file suffix, Pillow's name and options, and the length of the max_side side if limited."""
+    """A media type with its file suffix, Pillow's name and options.
+
+    Pictures are scaled down to `max_side`. The format itself holds no side longer than `longest`.
+    """
 
     media_type: str
     suffix: str
     pillow: str
     options: tuple[tuple[str, Any], ...] = ()
     max_side: int | None = None
+    longest: int | None = None
 
 
 PNG = ImageFormat("image/png", "png", "PNG")
-WEBP = ImageFormat("image/webp", "webp", "WEBP", (("quality", 90), ("method", 4)))
-JPEG = ImageFormat("image/jpeg", "jpg", "JPEG", (("quality", 92), ("subsampling", 0)))
-AVIF = ImageFormat("image/avif", "avif", "AVIF", (("quality", 80), ("speed", 8), ("max_threads", 1)))
+WEBP = ImageFormat("image/webp", "webp", "WEBP", (("quality", 90), ("method", 4)), longest=16_383)
+JPEG = ImageFormat("image/jpeg", "jpg", "JPEG", (("quality", 92), ("subsampling", 0)), longest=65_535)
+AVIF = ImageFormat(
+    "image/avif",
+    "avif",
+    "AVIF",
+    (("quality", 80), ("speed", 8), ("max_threads", 1), ("subsampling", "4:4:4")),
+    longest=65_535,
+)
 THUMBNAIL = ImageFormat("image/jpeg", "thumbnail.jpg", "JPEG", (("quality", 82),), max_side=512)
 
 
@@ -49,6 +59,12 @@ def available_formats() -> tuple[ImageFormat, ...]:
     from PIL import features
 
     return (PNG, WEBP, JPEG, AVIF) if features.check("avif") else (PNG, WEBP, JPEG)
+
+
+def formats_for(width: int, height: int) -> tuple[ImageFormat, ...]:
+    """Those of the available formats that hold a picture of this size."""
+    side = max(width, height)
+    return tuple(each for each in available_formats() if each.longest is None or side <= each.longest)
 
 
 class ImageConverter:
@@ -127,11 +143,16 @@ def convert(png: bytes, image_format: ImageFormat) -> bytes:
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as opened:
-        picture = opened.convert("RGB")
+        picture, xmp = opened.convert("RGB"), opened.info.get("xmp")  # by which viewers know a panorama
     if image_format.max_side:
         picture.thumbnail((image_format.max_side, image_format.max_side), reducing_gap=2.0)
     buffer = io.BytesIO()
-    picture.save(buffer, image_format.pillow, **dict(image_format.options))
+    options = dict(image_format.options)
+    if xmp and not image_format.max_side:
+        options["xmp"] = xmp
+        if image_format is WEBP:  # whose lossy form halves the colours, and shows that where the edges of a ring meet
+            options["lossless"] = True
+    picture.save(buffer, image_format.pillow, **options)
     return buffer.getvalue()
 
 

@@ -11,7 +11,7 @@ from jobs.record import State
 from jobs.store import ImageDamaged, ImageMissing
 from service.conditional import BadRange, byte_range, is_fresh
 from service.dependencies import AppServices, RequestedJob, Services, expired
-from service.image_formats import THUMBNAIL, ImageFormat, available_formats, negotiate
+from service.image_formats import THUMBNAIL, ImageFormat, available_formats, formats_for, negotiate
 from service.job_response import retry_after
 from service.openapi_responses import NOT_MODIFIED, problem_responses, response_header
 from service.problems import ProblemError
@@ -47,9 +47,11 @@ async def get_image(view: RequestedJob, services: AppServices, request: Request)
     """The PNG, with the settings that painted it in its text chunks; WebP, JPEG or AVIF where `Accept` prefers that to
     PNG by name. `Range`, `If-Range` and `If-None-Match` work on each form.
     """
-    image_format = negotiate(request.headers.get("accept"), available_formats())
+    result = view.record.result  # a job without one answers 409, whatever is accepted
+    offered = formats_for(result["width"], result["height"]) if result else available_formats()
+    image_format = negotiate(request.headers.get("accept"), offered)
     if image_format is None:
-        known = ", ".join(offered.media_type for offered in available_formats())
+        known = ", ".join(each.media_type for each in offered)
         raise ProblemError("not-acceptable", f"Accept: one of {known}")
     return await _image_response(view, services, request, image_format, {"Vary": "Accept"})
 

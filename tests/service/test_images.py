@@ -6,12 +6,15 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
+from engine.picture import encode_png
 from jobs.record import State
-from service.image_formats import AVIF, JPEG, PNG, WEBP, ImageFormat, negotiate
+from recipe.fields import Recipe
+from service.image_formats import AVIF, JPEG, PNG, WEBP, ImageFormat, convert, formats_for, negotiate
 from testkit.http import assert_problem, finished, submit
 from testkit.processes import Stack, eventually
 from testkit.workerless import WorkerlessApi
@@ -42,6 +45,28 @@ FIREFOX_IMAGE = "image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*
 )
 def test_the_format_is_the_one_that_accept_prefers(accept: str | None, image_format: ImageFormat | None) -> None:
     assert negotiate(accept, (PNG, WEBP, JPEG, AVIF)) is image_format
+
+
+@pytest.mark.parametrize("image_format", [WEBP, JPEG, AVIF], ids=lambda each: each.suffix)
+def test_a_ring_stays_one_in_every_format(image_format: ImageFormat) -> None:
+    """It says that it is a panorama, and its two edges meet as well as any two columns do."""
+    y, x = np.mgrid[:128, :512]
+    waves = [np.sin(2 * np.pi * (x * turns / 512 + y / 128)) * 90 + 128 for turns in (3, 5, 7)]
+    pixels = np.stack(waves, axis=-1).astype(np.uint8)
+    png = encode_png(pixels, Recipe(prompt="a", circular=True), model="m", revision="r")
+    image = Image.open(io.BytesIO(convert(png, image_format)))
+    assert b"cylindrical" in image.info["xmp"]
+    difference = np.asarray(image.convert("RGB")).astype(float) - pixels
+    jumps = np.abs(np.roll(difference, -1, axis=1) - difference).mean(axis=(0, 2))
+    assert jumps[-1] <= 2 * np.median(jumps) + 0.5
+    plain = encode_png(pixels, Recipe(prompt="a"), model="m", revision="r")
+    assert "xmp" not in Image.open(io.BytesIO(convert(plain, image_format))).info
+
+
+def test_a_format_that_cannot_hold_a_picture_is_not_offered() -> None:
+    assert WEBP in formats_for(16_383, 512)
+    assert WEBP not in formats_for(16_384, 512)
+    assert formats_for(65_536, 512) == (PNG,)
 
 
 def test_an_image_is_served_in_every_format_with_its_own_etag(workerless: WorkerlessApi) -> None:
