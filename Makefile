@@ -72,6 +72,7 @@ $(VENV)/installed: pyproject.toml constraints.txt panoramas/_version.py
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --editable '.[$(EXTRAS),dev]'
+	$(PIP) --no-deps open-clip-torch # for its list of CLIP's tokens alone; what it needs is large
 	@touch $@
 
 clean: ## remove the environment, caches and data

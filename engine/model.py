@@ -47,7 +47,7 @@ class Model(Protocol):
         """Take the weights to `device`; the model paints on its own device alone."""
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice."""
+        """Embed both prompts; what of them is not painted is told in a notice."""
 
     def blank_text(self) -> Conditioning:
         """Embeddings of the right shapes without a meaning, for measuring."""

@@ -16,7 +16,8 @@ from engine.batching import MicroBatches
 from engine.errors import BadPicture
 from engine.fusion import Fusion, plan_fusion, window_weights
 from engine.guidance import guidance_at
-from engine.inputs.text import Conditioning, Notice
+from engine.inputs.notices import Notice
+from engine.inputs.text import Conditioning
 from engine.model import Model
 from engine.sampler import OnStep, denoise, initial_noise
 from engine.schedulers import make_scheduler

@@ -87,6 +87,8 @@ def a1111_parameters(params: Recipe, model: str) -> str:
         "View weights": params.view_weights,
         "Circular": params.circular,
     }
+    if params.clip_skip:
+        settings["Clip skip"] = params.clip_skip + 1  # there 1 skips nothing
     if params.shift_views:
         settings["Shift views"] = True
     if params.guidance_rescale:

@@ -6,6 +6,7 @@ import base64
 import ipaddress
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.claims import JobLimits
+from recipe.embeddings import parse_embeddings
 from recipe.errors import ModelError
 from recipe.models import ModelSpec, parse_models
 
@@ -61,6 +63,11 @@ class Settings(BaseSettings):
         description="Allow-list of models: built-in names (demo, 1.5, 2.0, 2.1, sdxl), name=folder,"
         " name=owner/repo@revision, separated by commas; or a JSON object from names to {source, revision, and the"
         " model's own defaults}",
+    )
+    embeddings: str = Field(
+        "",
+        description="Allow-list of textual inversions for all models: name=file.safetensors, separated by commas; one"
+        " model's own are the key `embeddings` of its JSON object",
     )
     default_model: str | None = Field(
         None, description="Model of a request that names none; unset, the first in PANORAMAS_MODELS"
@@ -187,10 +194,23 @@ class Settings(BaseSettings):
             raise ValueError(str(error)) from error
         return text
 
+    @field_validator("embeddings")
+    @classmethod
+    def _embeddings_are_known(cls, text: str) -> str:
+        try:
+            parse_embeddings(text)
+        except ModelError as error:
+            raise ValueError(str(error)) from error
+        return text
+
     @property
     def catalog(self) -> dict[str, ModelSpec]:
         """The allow-listed models by name, the default one first."""
-        models = parse_models(self.models)
+        shared = parse_embeddings(self.embeddings)
+        models = {
+            name: replace(spec, embeddings={**shared, **spec.embeddings})
+            for name, spec in parse_models(self.models).items()
+        }
         default = self.default_model or next(iter(models))
         if default not in models:
             raise ValueError(f"PANORAMAS_DEFAULT_MODEL {default!r} is not in PANORAMAS_MODELS")

@@ -38,6 +38,8 @@ class PanoramaParams(TypedDict, total=False):
     guidance_rescale: Annotated[float | None, Flag("How much of the contrast that guidance adds is removed, 0 to 1.")]
     guidance_start: Annotated[float | None, Flag("Share of the steps after which guidance begins.")]
     guidance_end: Annotated[float | None, Flag("Share of the steps after which guidance ends.")]
+    prompt_syntax: Annotated[str | None, Flag("How prompts are read: plain (default) or a1111.")]
+    clip_skip: Annotated[int | None, Flag("Last layers of the text encoder to skip.")]
     preset: Annotated[str | None, Flag("reference, quality, fast or draft.")]
     priority: Annotated[str, Flag("interactive (default) or batch.")]
     metadata: Annotated[Mapping[str, Any], Flag("A JSON object that is returned with the job.")]

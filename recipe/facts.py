@@ -38,6 +38,7 @@ class ModelFacts:
     Args:
         window: the native view in latent cells (UNet `sample_size`).
         latent_factor: pixels that a latent cell stands for along each axis (2 ** (VAE levels - 1)).
+        max_clip_skip: most layers of the text encoder that can be skipped, None where that is not known.
         family: one of the names above.
         schedule: the scheduler configuration as the engine uses it.
         embeds_guidance: the UNet has the guidance scale as an input (`time_cond_proj_dim`) and no negative branch.
@@ -48,6 +49,7 @@ class ModelFacts:
     window: int = 64
     latent_factor: int = 8
     latent_channels: int = 4
+    max_clip_skip: int | None = None
     family: str = STABLE_DIFFUSION
     schedule: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
     embeds_guidance: bool = False
@@ -81,6 +83,7 @@ def facts_of(configs: ModelConfigs, overrides: Mapping[str, Any] = MappingProxyT
     facts = ModelFacts(
         window=_window(configs, family),
         latent_factor=2 ** (len(vae.get("block_out_channels", [64])) - 1),
+        max_clip_skip=_max_clip_skip(configs),
         latent_channels=int(vae.get("latent_channels", 4)),
         family=family,
         schedule=_schedule(scheduler, family),
@@ -152,3 +155,17 @@ def _with_defaults(facts: ModelFacts, configs: ModelConfigs, scheduler: Mapping[
     else:
         defaults |= {"num_inference_steps": 50, "guidance_scale": 7.5, "scheduler": "ddim"}
     return replace(facts, defaults=MappingProxyType(defaults))
+
+
+def clip_skip_fault(skipped: int, most: int | None) -> str | None:
+    """What is wrong with a request's `clip_skip` where a model can skip `most` layers, or None."""
+    if most is None or skipped <= most:
+        return None
+    return f"must be at most {most}, not {skipped}: the model's text encoder has no more layers"
+
+
+def _max_clip_skip(configs: ModelConfigs) -> int:
+    """So that one layer of each text encoder is left. Two encoders (SDXL) never use their last layer."""
+    encoders = [name for name in ("text_encoder", "text_encoder_2") if configs.class_of(name)]
+    layers = [int(configs.component(name).get("num_hidden_layers", 12)) for name in encoders]
+    return min(layers) - len(layers)

@@ -7,16 +7,18 @@ PNG are made from this table. A new field is one attribute of `Recipe`, and what
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Self
 
 from recipe.errors import FieldError, RecipeError
-from recipe.facts import ModelFacts
+from recipe.facts import ModelFacts, clip_skip_fault
 from recipe.schedulers import SCHEDULERS
 
 VIEW_WEIGHTS = ("uniform", "hann", "gaussian")
+PROMPT_SYNTAXES = ("plain", "a1111")
 
 MAX_PROMPT_CHARS = 2000
 # A seed survives JSON in every language: doubles hold integers exactly up to 2**53 - 1 (RFC 8259, section 6).
@@ -25,6 +27,10 @@ MAX_SEED = 2**53 - 1
 MAX_STEPS = 1000
 
 _METADATA_KEY = "recipe"
+
+# What the text inside a PNG, and XML about it, cannot hold: control characters but tab and line ends, lone surrogates.
+TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,8 @@ class Field:
             return "must not be empty"
         if self.max_length is not None and len(text) > self.max_length:
             return f"must be at most {self.max_length} characters, not {len(text)}"
+        if found := _UNPRINTABLE.search(text):
+            return f"must not hold U+{ord(found[0]):04X}, at character {found.start()}: no text inside a picture can"
         return None
 
 
@@ -177,6 +185,24 @@ class Recipe:
         maximum=1,
         help="Share of the steps after which guidance ends; null: 1",
     )
+    prompt_syntax: str = _of(
+        "plain",
+        kind=str,
+        since_first=False,
+        choices=PROMPT_SYNTAXES,
+        help="How both prompts are read; null: plain. `plain` takes them as words and cuts them after 75 tokens."
+        " `a1111` reads them as AUTOMATIC1111's web UI does: (word) weighs 1.1, (word:1.4) 1.4 and [word] 1/1.1;"
+        " \\( is a parenthesis; BREAK begins a new chunk; embedding:name is one of the server's textual inversions; and"
+        " longer text is read too, in up to 8 chunks of 75 tokens, each of which makes a step slower by some percent",
+    )
+    clip_skip: int = _of(
+        0,
+        kind=int,
+        since_first=False,
+        minimum=0,
+        help="Last layers of the text encoder to skip, as in diffusers (AUTOMATIC1111 counts one more); null: the"
+        " model's default. With prompt_syntax plain it holds for prompt alone, as in diffusers; with a1111 for both",
+    )
 
     def __post_init__(self) -> None:
         faults = {name: spec.fault(getattr(self, name)) for name, spec in FIELDS.items()}
@@ -199,8 +225,8 @@ class Recipe:
         """Check the sizes against what the model can paint.
 
         Raises:
-            RecipeError: for a side that is no multiple of the latent factor or smaller than one view, and for a
-                stride that leaves gaps between views.
+            RecipeError: for a side that is no multiple of the latent factor or smaller than one view, for a stride
+                that leaves gaps between views, and for a `clip_skip` that leaves no layer.
         """
         stride_fault = None
         if self.view_stride > facts.window:
@@ -212,6 +238,7 @@ class Recipe:
                 "width": _size_fault(self.width, facts),
                 "height": _size_fault(self.height, facts),
                 "view_stride": stride_fault,
+                "clip_skip": clip_skip_fault(self.clip_skip, facts.max_clip_skip),
             }
         )
 

@@ -6,13 +6,15 @@ The repositories that the original loads are gone from the hub; these are the mi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recipe.embeddings import check_embeddings
 from recipe.errors import ModelError
-from recipe.facts import SCHEDULE_OVERRIDES, ModelFacts, facts_of
+from recipe.facts import SCHEDULE_OVERRIDES, ModelFacts, clip_skip_fault, facts_of
 from recipe.fields import FIELDS
 from recipe.refusals import check_overrides
 from recipe.source import configs_of
@@ -22,7 +24,7 @@ _SDXL_SOURCE = "stabilityai/stable-diffusion-xl-base-1.0"
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "engine" / "demo"
 
 # Fields of a request that a model's entry may have defaults of its own for.
-ENTRY_DEFAULTS = ("num_inference_steps", "guidance_scale", "scheduler", "view_stride", "view_weights")
+ENTRY_DEFAULTS = ("num_inference_steps", "guidance_scale", "scheduler", "view_stride", "view_weights", "clip_skip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,10 @@ class ModelSpec:
 
     `source` is a folder in diffusers' component layout, one `.safetensors` file, or a hub repository `owner/name`;
     `revision` pins the latter. The entry's own defaults and overrides are None where the model's files decide.
+    `embeddings` are files of textual inversions by the names that prompts call them by.
+
+    Raises:
+        ModelError: on construction, for a default, an override or an embedding that cannot be one.
     """
 
     name: str
@@ -41,9 +47,11 @@ class ModelSpec:
     scheduler: str | None = None
     view_stride: int | None = None
     view_weights: str | None = None
+    clip_skip: int | None = None
     prediction_type: str | None = None
     rescale_betas_zero_snr: bool | None = None
     timestep_spacing: str | None = None
+    embeddings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ENTRY_DEFAULTS:
@@ -51,6 +59,7 @@ class ModelSpec:
             if value is not None and (fault := _fault(name, value)):
                 raise ModelError(f"model {self.name!r}: {name} {fault}")
         check_overrides(self.overrides)
+        check_embeddings(self.embeddings)
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -79,7 +88,10 @@ class ModelSpec:
         Raises:
             ModelError: when they cannot be had, or the engine cannot paint such a model.
         """
-        return _facts(self.source, self.revision, tuple(self.overrides.items()))
+        facts = _facts(self.source, self.revision, tuple(self.overrides.items()))
+        if fault := clip_skip_fault(self.clip_skip or 0, facts.max_clip_skip):
+            raise ModelError(f"model {self.name!r}: clip_skip {fault}")
+        return facts
 
 
 @cache
@@ -165,7 +177,7 @@ def parse_models(text: str) -> dict[str, ModelSpec]:
 
 
 def _parse_json(text: str) -> dict[str, ModelSpec]:
-    allowed = {field.name for field in fields(ModelSpec)} - {"name"}
+    allowed = {each.name for each in fields(ModelSpec)} - {"name"}
     try:
         entries = json.loads(text)
         models = {}

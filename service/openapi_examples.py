@@ -51,6 +51,8 @@ JOB: dict[str, Any] = {
         "guidance_rescale": 0.0,
         "guidance_start": 0.0,
         "guidance_end": 1.0,
+        "prompt_syntax": "plain",
+        "clip_skip": 0,
     },
     "result": {"url": f"/jobs/{_ID}/image", "sha256": _SHA256, "bytes": 2264031, "width": 2048, "height": 512},
     "error": None,
@@ -111,6 +113,7 @@ MODELS: dict[str, Any] = {
                 "view_weights": "uniform",
             },
             "presets": {"fast": PRESETS["fast"].values(ModelFacts())},
+            "embeddings": [],
         }
     ],
     "schedulers": ["ddim"],

@@ -60,6 +60,8 @@ def difference_from_diffusers(folder: Path, fields: Mapping[str, Any]) -> tuple[
     kind = StableDiffusionXLPipeline if (folder / "text_encoder_2").exists() else StableDiffusionPipeline
     pipeline: Any = kind.from_pretrained(folder, **({"add_watermarker": False} if "XL" in kind.__name__ else {}))
     pipeline.set_progress_bar_config(disable=True)
+    # Where diffusers 0.42 looks for the last normalisation; new versions of transformers do not nest it.
+    vars(pipeline.text_encoder).setdefault("text_model", pipeline.text_encoder)
     wanted = SCHEDULERS[recipe.scheduler]
     # A configuration that leaves clip_sample out would have DDIM and DDPM clip latents as if they were pixels.
     config = {key: value for key, value in pipeline.scheduler.config.items() if key != "_use_default_values"}
@@ -73,6 +75,7 @@ def difference_from_diffusers(folder: Path, fields: Mapping[str, Any]) -> tuple[
         num_inference_steps=recipe.num_inference_steps,
         guidance_scale=recipe.guidance_scale,
         generator=torch.Generator("cpu").manual_seed(recipe.seed),
+        clip_skip=recipe.clip_skip or None,
         output_type="latent",
     ).images
     ours = _latents(model, recipe)

@@ -15,7 +15,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from engine import decoder
 from engine.files import ModelFiles
-from engine.inputs.text import Conditioning, PromptEncoder, TextEmbedding, embed_with_one_clip
+from engine.inputs.embeddings import revision_with, with_embeddings
+from engine.inputs.text import (
+    Conditioning,
+    PromptEncoder,
+    TextEmbedding,
+    embed_with_one_clip,
+)
 from engine.speed import accelerate
 from engine.speed.attention import chosen_attention
 from engine.speed.compiling import compile_unet
@@ -57,10 +63,10 @@ class StableDiffusion:
         """Read every component onto `device`.
 
         Raises:
-            ModelError: when a weight is missing, or a tokenizer does not fit its text model.
+            ModelError: when a weight is missing, or a tokenizer or a textual inversion does not fit its text model.
             OSError, ValueError, KeyError, RuntimeError: when a file is missing or holds something else.
         """
-        text = cls.load_text(files, dtype)
+        text = with_embeddings(cls.load_text(files, dtype), spec.embeddings)
         unet = files.load("unet", UNet2DConditionModel, dtype)
         vae = files.load("vae", AutoencoderKL, dtype)
         for module in (*text.models, unet, vae):
@@ -69,7 +75,7 @@ class StableDiffusion:
             accelerate(unet, vae.decoder)
         return cls(
             spec=spec,
-            revision=files.revision,
+            revision=revision_with(files.revision, spec.embeddings),
             facts=spec.facts(),
             text=text,
             unet=unet,
@@ -117,7 +123,7 @@ class StableDiffusion:
             module.to(device)
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; a prompt longer than the text encoder reads is cut with a notice."""
+        """Embed both prompts; what of them is not painted is told in a notice."""
         return self.text.encode(recipe)
 
     def blank_text(self) -> Conditioning:
@@ -129,11 +135,14 @@ class StableDiffusion:
 
     def predict(self, rows: Rows, timestep: torch.Tensor) -> torch.Tensor:
         """The UNet's prediction for every row, fp32, as (branches, tiles, C, h, w). All rows go through in one call."""
-        # torch.compile would specialise a batch of one tile: that one runs as it was loaded.
-        use_compiled = self.is_compiled and len(rows.tiles) > 1
+        texts = rows.texts()
+        # torch.compile would specialise a batch of one tile, and compile for minutes for each length of the text: those
+        # run as they were loaded.
+        one_chunk = texts[0].states.shape[1] == self.text.tokenizers[0].model_max_length
+        use_compiled = self.is_compiled and len(rows.tiles) > 1 and one_chunk
         samples = rows.samples.to(self.dtype, memory_format=torch.channels_last)
         timesteps = timestep.expand(len(rows))
-        states = torch.cat([text.states for text in rows.texts()])
+        states = torch.cat([text.states for text in texts])
         added, guidance = self.added_conditions(rows), self._embedded_guidance(rows)
         if use_compiled:
             for tensor in (samples, timesteps, states, guidance, *(added or {}).values()):

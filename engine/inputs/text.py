@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import torch
 
+from engine.inputs.chunks import Chunk, Vocabulary, many_chunks, one_chunk
+from engine.inputs.notices import Notice
+from engine.inputs.prompt_syntax import Reading, calls_of, read_a1111, read_plain
+from recipe.errors import FieldError, RecipeError
+from recipe.facts import clip_skip_fault
 from recipe.fields import Recipe
 
-_CACHED_PROMPTS = 256  # about 160 MB of SDXL's in fp32, a third of it of the others'
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something the user should know of a picture that was painted all the same."""
-
-    code: str
-    detail: str
+_CACHED_CHUNKS = 256  # about 160 MB of SDXL's in fp32, a third of it of the others'
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,75 +30,159 @@ class TextEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """Embeddings of the prompt and of the negative prompt."""
+    """Embeddings of the prompt and of the negative prompt, of one length."""
 
     positive: TextEmbedding
     negative: TextEmbedding
     notices: tuple[Notice, ...]
 
 
+# States of each text model (1, tokens, dim), and for SDXL of the whole text (1, dim)
+Encoded = tuple[Sequence[torch.Tensor], torch.Tensor | None]
+# From the models, a row of token ids (1, tokens) for each on its device, and the number of layers to skip
+Embed = Callable[[Sequence[Any], Sequence[torch.Tensor], int], Encoded]
+# The same part of a prompt, once for each tokenizer
+ChunkOfAll = tuple[Chunk, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class PromptEncoder:
     """Tokenizers and text models of one model, with a cache: batches repeat their negative prompt, users their prompts.
 
-    `embed` makes an embedding of a prompt's token ids (1, tokens), one tensor a tokenizer, each on its model's device.
     `zero_negative`: an empty negative prompt is no text at all, as SDXL was trained, instead of the empty text.
+    `embeddings` are the textual inversions of each model: ids of their vectors by lower-case name.
     """
 
     tokenizers: tuple[Any, ...]
     models: tuple[Any, ...]
-    embed: Callable[[Sequence[Any], Sequence[torch.Tensor]], TextEmbedding]
+    embed: Embed
     zero_negative: bool = False
-    _cache: OrderedDict[str, TextEmbedding] = field(default_factory=OrderedDict, repr=False)
+    embeddings: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    _cache: OrderedDict[tuple[ChunkOfAll, int], TextEmbedding] = field(default_factory=OrderedDict, repr=False)
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; a prompt longer than the encoder reads is cut with a notice, never in silence."""
-        positive = self._cached(recipe.prompt)
-        negative = self._cached(recipe.negative_prompt)
+        """Embed both prompts. What of them is not painted is told in a notice, never left out in silence.
+
+        The shorter one is filled up with chunks of no words.
+
+        Raises:
+            RecipeError: when `clip_skip` leaves no layer.
+        """
+        self._check_clip_skip(recipe.clip_skip)
+        syntax, clip_skip = recipe.prompt_syntax, recipe.clip_skip
+        chunks, notices = self._chunks(recipe.prompt, "prompt", syntax)
+        negative_chunks, negative_notices = self._chunks(recipe.negative_prompt, "negative_prompt", syntax)
+        length = max(len(chunks), len(negative_chunks))
+        positive = self._embedding(chunks, length, clip_skip)
+        # diffusers skips no layers for the negative prompt, AUTOMATIC1111 does.
+        negative = self._embedding(negative_chunks, length, 0 if syntax == "plain" else clip_skip)
         if self.zero_negative and not recipe.negative_prompt:
             negative = zeros_like(negative)
-        notices = self._cut_notice(recipe.prompt, "prompt")
-        notices += self._cut_notice(recipe.negative_prompt, "negative_prompt")
-        return Conditioning(positive, negative, notices)
+        return Conditioning(positive, negative, (*notices, *negative_notices))
 
-    def _cached(self, text: str) -> TextEmbedding:
-        if text in self._cache:
-            self._cache.move_to_end(text)
-            return self._cache[text]
-        embedding = self.embed(self.models, [self._token_ids(index, text) for index in range(len(self.models))])
-        self._cache[text] = embedding
-        if len(self._cache) > _CACHED_PROMPTS:
+    @property
+    def max_clip_skip(self) -> int:
+        """So that one layer of each model is left. Two models (SDXL) never use their last layer."""
+        return min(int(model.config.num_hidden_layers) for model in self.models) - len(self.models)
+
+    def _check_clip_skip(self, skipped: int) -> None:
+        if fault := clip_skip_fault(skipped, self.max_clip_skip):
+            raise RecipeError((FieldError("clip_skip", fault),))
+
+    @property
+    def _vocabularies(self) -> tuple[Vocabulary, ...]:
+        embeddings = self.embeddings or ({},) * len(self.tokenizers)
+        return tuple(map(Vocabulary, self.tokenizers, embeddings))
+
+    def _chunks(self, text: str, name: str, syntax: str) -> tuple[list[ChunkOfAll], tuple[Notice, ...]]:
+        """What of a text is read, in chunks; `name` is its field's."""
+        known = self.embeddings[0] if self.embeddings else {}
+        called = calls_of(known, syntax)
+        reading = read_plain(text, name) if syntax == "plain" else read_a1111(text, name, known)
+        split = [_split(vocabulary, reading, called, syntax) for vocabulary in self._vocabularies]
+        notices = reading.notices + _cut_notice(self._vocabularies[0], *split[0], name, syntax)
+        rows = [tuple(row) for row in zip_longest(*(chunks for chunks, _ in split), fillvalue=Chunk())]
+        return rows, notices
+
+    def _embedding(self, chunks: Sequence[ChunkOfAll], length: int, clip_skip: int) -> TextEmbedding:
+        """Of `length` chunks side by side; the embedding of the whole text is that of the first."""
+        empty = (Chunk(),) * len(self.models)
+        parts = [self._cached(chunk, clip_skip) for chunk in [*chunks, *[empty] * (length - len(chunks))]]
+        if length == 1:
+            return parts[0]
+        return TextEmbedding(torch.cat([part.states for part in parts], 1), parts[0].pooled)
+
+    def _cached(self, chunk: ChunkOfAll, clip_skip: int) -> TextEmbedding:
+        key = (chunk, clip_skip)
+        if key not in self._cache:
+            self._cache[key] = self._embed(chunk, clip_skip)
+        self._cache.move_to_end(key)
+        if len(self._cache) > _CACHED_CHUNKS:
             self._cache.popitem(last=False)
-        return embedding
+        return self._cache[key]
 
-    def _token_ids(self, index: int, text: str) -> torch.Tensor:
-        tokenizer = self.tokenizers[index]
-        ids: torch.Tensor = tokenizer(
-            text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        ).input_ids
-        return ids.to(self.models[index].device)
-
-    def _cut_notice(self, text: str, name: str) -> tuple[Notice, ...]:
-        tokenizer = self.tokenizers[0]
-        limit = tokenizer.model_max_length - 2  # two of the places are the start and end marks
-        tokens = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        if len(tokens) <= limit:
-            return ()
-        lost = tokenizer.decode(tokens[limit:])
-        detail = f"{name} has {len(tokens)} tokens and the model reads {limit}; this was left out: {lost!r}"
-        return (Notice("prompt-truncated", detail),)
+    def _embed(self, chunk: ChunkOfAll, clip_skip: int) -> TextEmbedding:
+        each = list(zip(self._vocabularies, chunk, self.models, strict=True))
+        rows = [torch.tensor([vocabulary.row(part)], device=model.device) for vocabulary, part, model in each]
+        states, pooled = self.embed(self.models, rows, clip_skip)
+        weighted = [
+            weigh(of_model, vocabulary.row_weights(part)) if part.weighted else of_model
+            for of_model, (vocabulary, part, _) in zip(states, each, strict=True)
+        ]
+        return TextEmbedding(torch.cat(weighted, -1), pooled)
 
 
-def embed_with_one_clip(models: Sequence[Any], token_ids: Sequence[torch.Tensor]) -> TextEmbedding:
-    """The last layer of one CLIP text model, normalised: Stable Diffusion 1.x and 2.x."""
-    return TextEmbedding(models[0](token_ids[0], return_dict=False)[0])
+def _split(vocabulary: Vocabulary, reading: Reading, called: Any, syntax: str) -> tuple[list[Chunk], list[int]]:
+    """Chunks that are read, and tokens that are not."""
+    sections: Iterable[Any] = (vocabulary.pieces(section, called) for section in reading.sections)
+    if syntax == "plain":
+        return one_chunk(next(iter(sections)), vocabulary.limit)
+    comma = vocabulary.ids(",")
+    return many_chunks(sections, vocabulary.limit, comma[0] if len(comma) == 1 else None)
 
 
-def embed_with_two_clips(models: Sequence[Any], token_ids: Sequence[torch.Tensor]) -> TextEmbedding:
-    """The last but one layer of both encoders side by side (arXiv 2307.01952, section 2.1)."""
+def _cut_notice(
+    vocabulary: Vocabulary, chunks: Sequence[Chunk], lost: Sequence[int], name: str, syntax: str
+) -> tuple[Notice, ...]:
+    if not lost:
+        return ()
+    read = sum(len(chunk.ids) for chunk in chunks)
+    detail = (
+        f"{name} has {read + len(lost)} tokens and the model reads {read}; this was left out: {vocabulary.text(lost)!r}"
+    )
+    if syntax == "plain":
+        detail += '; prompt_syntax "a1111" reads longer prompts'
+    return (Notice("prompt-truncated", detail),)
+
+
+def embed_with_one_clip(models: Sequence[Any], token_ids: Sequence[torch.Tensor], clip_skip: int) -> Encoded:
+    """A layer of one CLIP text model, normalised: Stable Diffusion 1.x and 2.x."""
+    (model,), (ids,) = models, token_ids
+    if not clip_skip:
+        return [model(ids, return_dict=False)[0]], None
+    skipped = model(ids, output_hidden_states=True).hidden_states[-1 - clip_skip]
+    inner = getattr(model, "text_model", model)  # older versions of transformers nest it
+    return [inner.final_layer_norm(skipped)], None
+
+
+def embed_with_two_clips(models: Sequence[Any], token_ids: Sequence[torch.Tensor], clip_skip: int) -> Encoded:
+    """The last but one layer of both encoders (arXiv 2307.01952, section 2.1), or one before it; not normalised."""
     outputs = [model(ids, output_hidden_states=True) for model, ids in zip(models, token_ids, strict=True)]
-    states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-    return TextEmbedding(states, outputs[-1].text_embeds)
+    return [output.hidden_states[-2 - clip_skip] for output in outputs], outputs[-1].text_embeds
+
+
+def weigh(states: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+    """Each token's state (1, tokens, dim) times its weight, and all of them scaled to the mean that they had.
+
+    The mean is restored as AUTOMATIC1111's web UI does, except where it is nothing but rounding: there its quotient
+    would be noise.
+    """
+    plain = states.float()
+    weighted = plain * torch.tensor(weights, device=states.device)[None, :, None]
+    mean, new_mean = plain.mean(), weighted.mean()
+    if min(abs(mean), abs(new_mean)) > 1e-4 * plain.std():
+        weighted = weighted * (mean / new_mean)
+    return weighted.to(states.dtype)
 
 
 def zeros_like(embedding: TextEmbedding) -> TextEmbedding:

@@ -17,6 +17,8 @@ const LABELS = {
   guidance_rescale: "Guidance rescale",
   guidance_start: "Guidance starts",
   guidance_end: "Guidance ends",
+  prompt_syntax: "Prompt syntax",
+  clip_skip: "Skipped text layers",
 };
 const PLACEHOLDERS = { seed: "random", prompt: "Snowy mountains above a lake at sunset…" };
 const DRAFT = "panoramas-draft";

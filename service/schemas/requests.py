@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from jobs.record import Priority
-from recipe.fields import DEFAULTS, Recipe
+from recipe.fields import DEFAULTS, TEXT_PATTERN, Recipe
 from recipe.fields import Field as RecipeField
 from recipe.models import ModelSpec
 from recipe.request import REQUEST_FIELDS, resolve
@@ -35,6 +35,8 @@ def _wire_field(spec: RecipeField, default: Any) -> tuple[Any, Any]:
         limits["allow_inf_nan"] = False
     if spec.required:
         limits["min_length"] = 1
+    if spec.kind is str and not spec.choices:
+        limits["json_schema_extra"] = {"pattern": TEXT_PATTERN}
     kind: Any = Literal[spec.choices] if spec.choices else spec.kind
     limited = Annotated[kind, Field(**{name: limit for name, limit in limits.items() if limit is not None})]
     if spec.nullable:

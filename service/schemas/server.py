@@ -22,6 +22,7 @@ class ModelInfo(BaseModel):
     latent_factor: int | None = Field(description="Sizes are multiples of this")
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]] = Field(description="What each preset fills in for this model")
+    embeddings: list[str] = Field(description="Textual inversions that its prompts can name")
 
 
 class Models(BaseModel):
@@ -59,4 +60,5 @@ def model_schema(name: str, catalog: ModelCatalog, max_width: int) -> ModelInfo:
         latent_factor=facts.latent_factor if facts else None,
         defaults=defaults,
         presets={preset: PRESETS[preset].values(facts) for preset in PRESETS} if facts else {},
+        embeddings=list(catalog[name].embeddings),
     )

@@ -79,6 +79,11 @@ def test_the_settings_are_readable_where_the_web_ui_writes_them() -> None:
     assert "Steps: 50, Sampler: ddim, CFG scale: 7.5, Seed: 9007199254740991, Size: 520x512, Model: demo" in text
 
 
+def test_skipped_layers_are_counted_as_the_web_ui_counts_them() -> None:
+    assert "Clip skip: 2" in opened(picture(8, 8), replace(PARAMS, clip_skip=1)).text["parameters"]
+    assert "Clip skip" not in opened(picture(8, 8)).text["parameters"]
+
+
 def test_the_same_picture_is_the_same_bytes() -> None:
     pixels = picture(16, 32)
     first, again = (encode_png(pixels, PARAMS, model="demo", revision="abc") for _ in range(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from recipe.errors import RecipeError
 from recipe.facts import ModelFacts
-from recipe.fields import MAX_PROMPT_CHARS, MAX_SEED, Recipe
+from recipe.fields import MAX_PROMPT_CHARS, MAX_SEED, TEXT_PATTERN, Recipe
 
 
 def faults(**changes: Any) -> dict[str, str]:
@@ -47,6 +48,8 @@ def test_the_defaults_are_the_articles() -> None:
         ("view_stride", 0),
         ("view_stride", 65),
         ("view_weights", "magic"),
+        ("prompt_syntax", "comfy"),
+        ("clip_skip", -1),
     ],
 )
 def test_a_bad_value_is_refused_by_its_fields_name(field: str, value: Any) -> None:
@@ -56,6 +59,30 @@ def test_a_bad_value_is_refused_by_its_fields_name(field: str, value: Any) -> No
 def test_all_faults_are_told_at_once() -> None:
     assert set(faults(prompt="", width=0, seed=-1)) == {"prompt", "width", "seed"}
     assert set(faults(width=2047, height=8, view_stride=100)) == {"width", "height", "view_stride"}
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize("character", ["\0", "\x01", "\x08", "\x0b", "\x1b", "\x1f", "\ud800"])
+def test_a_character_that_no_text_in_a_picture_can_hold_is_refused_by_its_code(field: str, character: str) -> None:
+    told = faults(**{field: f"hills{character}lake"})
+    assert list(told) == [field]
+    assert f"U+{ord(character):04X}" in told[field]
+    assert "character 5" in told[field]
+
+
+def test_lines_tabs_and_every_script_are_accepted() -> None:
+    for text in ("two\nlines", "two\r\nlines", "a\ttab", "naïve 山水 🏔\u200d", "a\x85b\u2028c"):
+        assert Recipe(prompt=text).prompt == text
+        assert re.search(TEXT_PATTERN, text)
+    assert not re.search(TEXT_PATTERN, "hills\0lake")
+
+
+def test_a_skip_of_more_layers_than_the_text_encoder_has_is_refused() -> None:
+    known = ModelFacts(max_clip_skip=11)
+    Recipe(prompt="x", clip_skip=11).check_fits(known)
+    with pytest.raises(RecipeError, match="clip_skip: must be at most 11, not 12"):
+        Recipe(prompt="x", clip_skip=12).check_fits(known)
+    Recipe(prompt="x", clip_skip=12).check_fits(ModelFacts())
 
 
 def test_a_size_between_two_that_fit_is_told_both() -> None:
