@@ -93,24 +93,24 @@ def test_a_scheduler_takes_the_two_files_listed(copy: Copy) -> None:
 
 @pytest.mark.slow
 def test_a_request_field_takes_the_files_listed_to_be_on_every_interface(copy: Copy) -> None:
-    field = '    clip_skip: int = _of(0, kind=int, minimum=0, maximum=11, since_first=False, help="Layers left out")\n'
+    field = '    sharpness: int = _of(0, kind=int, minimum=0, maximum=11, since_first=False, help="Layers left out")\n'
     copy.insert("recipe/fields.py", "    def __post_init__", field + "\n")
     copy.insert(
-        "panoramas/params.py", "    seed: Annotated", '    clip_skip: Annotated[int | None, Flag("Layers left out.")]\n'
+        "panoramas/params.py", "    seed: Annotated", '    sharpness: Annotated[int | None, Flag("Layers left out.")]\n'
     )
-    assert "clip_skip" in copy.write_openapi()
-    assert "--clip_skip" in copy.python("-m", "engine", "--help")
-    assert "--clip-skip" in copy.python("-m", "panoramas", "generate", "--help")
+    assert "sharpness" in copy.write_openapi()
+    assert "--sharpness" in copy.python("-m", "engine", "--help")
+    assert "--sharpness" in copy.python("-m", "panoramas", "generate", "--help")
     code = (
         "from dataclasses import asdict\n"
         "from recipe.fields import Recipe\n"
         "from service.schemas.jobs import ResolvedInput\n"
         "from service.schemas.requests import PanoramaRequest\n"
         "from recipe.models import BUILTIN\n"
-        "recipe = PanoramaRequest(prompt='hills', clip_skip=2).resolve(BUILTIN['demo'], max_width=8192)\n"
-        "assert recipe.clip_skip == 2 and asdict(recipe)['clip_skip'] == 2\n"
-        "older = {name: value for name, value in asdict(recipe).items() if name != 'clip_skip'}\n"
-        "assert ResolvedInput(model='demo', **older).clip_skip == 0, 'a job of an older release is read'\n"
+        "recipe = PanoramaRequest(prompt='hills', sharpness=2).resolve(BUILTIN['demo'], max_width=8192)\n"
+        "assert recipe.sharpness == 2 and asdict(recipe)['sharpness'] == 2\n"
+        "older = {name: value for name, value in asdict(recipe).items() if name != 'sharpness'}\n"
+        "assert ResolvedInput(model='demo', **older).sharpness == 0, 'a job of an older release is read'\n"
     )
     copy.python("-c", code)
     files = [path for path, _ in listed("A request field")]
