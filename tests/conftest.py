@@ -36,6 +36,7 @@ SLOW_MODULES = {
     "worker/test_attempts_outages.py",
     "worker/test_finishing.py",
     "worker/test_model_faults.py",
+    "worker/test_model_process.py",
 }
 
 

@@ -206,6 +206,7 @@ def test_a_full_queue_and_a_rate_limit_are_waited_out_as_the_service_asks(tmp_pa
             assert time.monotonic() - start >= 1, "Retry-After was kept"
 
 
+@pytest.mark.slow
 def test_a_service_that_is_away_is_waited_for_and_then_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running_workerless_api(tmp_path) as workerless:
         port = int(workerless.stack.url.rpartition(":")[2])

@@ -125,6 +125,7 @@ def test_what_a_model_needs_is_foreseen(model: StableDiffusion) -> None:
     assert predicting.peak <= footprint.unet(6) <= 1.6 * max(predicting.peak, 1)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_compiled_is_foreseen_as_it_was(tiny_model: Path, model: StableDiffusion) -> None:
     plain = load_model(find_model(str(tiny_model)), device="cpu")
     compiled = plain.compiled()

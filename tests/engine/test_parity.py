@@ -60,7 +60,7 @@ def theirs(model: StableDiffusion, wanted: Recipe) -> torch.Tensor:
     [(128, 128, 0, 1), (512, 128, 1, 3), (320, 256, 2, 4), (256, 384, 3, 64)],
     ids=["one view", "a row", "rows and columns", "all views in one call"],
 )
-@pytest.mark.parametrize("stride", [8, 4])
+@pytest.mark.parametrize("stride", [8, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_articles_loop(
     small_views: StableDiffusion, width: int, height: int, seed: int, view_batch_size: int, stride: int
 ) -> None:
@@ -68,6 +68,7 @@ def test_the_articles_loop(
     assert relative_rms(ours(small_views, wanted, view_batch_size), theirs(small_views, wanted)) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_articles_loop_with_its_own_views_of_64_latents(model: StableDiffusion) -> None:
     wanted = params(width=704, height=576, seed=5)
     assert relative_rms(ours(model, wanted), theirs(model, wanted)) <= TOLERANCE
@@ -88,7 +89,7 @@ def test_a_width_that_the_article_leaves_unpainted_is_painted_to_its_edge(small_
 
 @pytest.mark.parametrize(
     ("width", "seed", "view_batch_size", "circular"),
-    [(640, 5, 1, False), (704, 6, 4, False), (576, 7, 4, True)],
+    [(640, 5, 1, False), (704, 6, 4, False), pytest.param(576, 7, 4, True, marks=pytest.mark.slow)],
     ids=["a view a call", "many views a call", "circular"],
 )
 def test_diffusers_panorama_pipeline(

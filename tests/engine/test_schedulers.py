@@ -14,6 +14,7 @@ from recipe.schedulers import SCHEDULERS, name_of
 COUNTS = [steps for steps in STEPS if steps <= 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_few_steps_are_painted_from_the_last_level_or_refused(scheduler: str, schedule: str) -> None:
@@ -21,6 +22,7 @@ def test_few_steps_are_painted_from_the_last_level_or_refused(scheduler: str, sc
         assert beginning(scheduler, SCHEDULES[schedule], steps) != "not finite"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_count_of_steps_begins_at_noise_and_is_the_count_that_was_asked_for(scheduler: str) -> None:
     for config in SCHEDULES.values():

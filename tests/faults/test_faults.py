@@ -91,6 +91,7 @@ def test_a_full_disk_under_the_images_refuses_submits_and_serves_the_rest(tmp_pa
         assert workerless.http.get("/jobs").status_code == 200
 
 
+@pytest.mark.slow
 def test_an_api_killed_behind_the_enqueue_and_asked_again_has_made_one_job(own_api: WorkerlessApi) -> None:
     stack = own_api.stack
     for delay in (0.0, 0.002, 0.01):
