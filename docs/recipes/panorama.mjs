@@ -1,4 +1,4 @@
-// JavaScript: one panorama with its events, by fetch alone; Node 20 or newer, without any package.
+// JavaScript: one panorama, followed by events, with fetch only; Node 20 or newer, no package.
 //   PANORAMAS_URL=http://127.0.0.1:8000 PANORAMAS_API_KEY=... node panorama.mjs "snowy mountains at sunset" panorama.png
 import { writeFile } from "node:fs/promises";
 
@@ -8,7 +8,7 @@ const key = process.env.PANORAMAS_API_KEY;
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-/** A request that may be sent again: a GET, or a POST under an Idempotency-Key. */
+/** A request that is safe to repeat: a GET, or a POST with an Idempotency-Key. */
 async function ask(path, { headers = {}, tries = 8, ...options } = {}) {
   const authorization = key ? { authorization: `Bearer ${key}` } : {};
   for (let left = tries; ; left--) {
@@ -24,11 +24,11 @@ async function ask(path, { headers = {}, tries = 8, ...options } = {}) {
   }
 }
 
-/** The job each time that it is told of; a stream that was cut is opened again where it was. */
+/** The job after each event. After a cut connection the stream resumes where it ended. */
 async function* follow(job) {
   for (let seen = ""; ; await pause(1)) {
     const response = await ask(`/jobs/${job.id}/events`, { headers: seen ? { "last-event-id": seen } : {} });
-    if (response.status === 204) return; // it has ended, and that was told
+    if (response.status === 204) return; // the job has ended, and its last event was received
     let rest = "";
     try {
       for await (const bytes of response.body.pipeThrough(new TextDecoderStream())) {
@@ -44,7 +44,7 @@ async function* follow(job) {
         }
       }
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // fetch's word for a connection that broke
+      if (!(error instanceof TypeError)) throw error; // fetch throws this when a connection breaks
     }
   }
 }
@@ -60,5 +60,5 @@ if (job.state !== "succeeded") throw new Error(job.error?.detail ?? job.state);
 
 const png = await (await ask(job.result.url)).arrayBuffer();
 const digest = Buffer.from(await crypto.subtle.digest("SHA-256", png)).toString("hex");
-if (digest !== job.result.sha256) throw new Error("the picture that arrived is not the one that was painted");
+if (digest !== job.result.sha256) throw new Error("the picture received does not match its sha256");
 await writeFile(out, Buffer.from(png));

@@ -8,7 +8,7 @@ url=${PANORAMAS_URL:-http://127.0.0.1:8000}
 answer=$(mktemp)
 trap 'rm -f "$answer"' EXIT
 
-# --retry waits as Retry-After says. The key, the same at every try, is what makes a POST safe to repeat.
+# --retry respects Retry-After. The POST is safe to repeat because every try has the same key.
 ask() {
     curl --silent --show-error --fail-with-body --retry 8 --retry-connrefused --output "$answer" \
         --header "Authorization: Bearer ${PANORAMAS_API_KEY:-none}" "$@" || { cat "$answer" >&2 && return 1; }
@@ -19,7 +19,7 @@ job=$(jq --null-input --arg prompt "$prompt" '{prompt: $prompt, width: 1024, hei
     ask "$url/panoramas" --json @- --header "Idempotency-Key: $(date +%s)-$$-$RANDOM" | jq --raw-output .id)
 echo "job $job" >&2
 
-while :; do # each answer is held until the job has ended, for at most 30 seconds
+while :; do # the server delays each response until the job has ended, at most 30 seconds
     seen=$(ask "$url/jobs/$job" --header 'Prefer: wait=30')
     state=$(jq --raw-output .state <<<"$seen")
     case $state in

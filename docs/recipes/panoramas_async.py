@@ -1,4 +1,4 @@
-"""Python with asyncio: one prompt under several seeds, at once.
+"""Python with asyncio: one prompt with several seeds at the same time.
 
 PANORAMAS_URL=http://127.0.0.1:8000 PANORAMAS_API_KEY=... python panoramas_async.py "a harbour at night" 3 folder
 """

@@ -84,7 +84,7 @@ def _require_server(*extras: str) -> None:
     """Quit with one line when the server, or an extra that the command needs, is not installed."""
     if importlib.util.find_spec("panoramas.server") is None:
         quit_with(_GET_THE_SERVER)
-    package_of = {"service": "fastapi", "worker": "torch"}  # one package that tells whether the extra is installed
+    package_of = {"service": "fastapi", "worker": "torch"}  # a package that only this extra installs
     if missing := [extra for extra in extras if importlib.util.find_spec(package_of[extra]) is None]:
         install = f"pip install -e '.[{','.join(extras)}]'"
         quit_with(f"the extra {' and '.join(missing)} is not installed; in the checkout, run: {install}")

@@ -69,6 +69,14 @@ def test_files_that_are_named_exist(path: Path) -> None:
         assert (ROOT / name).exists() or "NAME" in name or name == "training/runs/", name
 
 
+def test_the_files_that_the_architecture_sends_a_reader_to_exist() -> None:
+    rows = re.findall(r"^\| `(\w+/)` \| (.*) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 7
+    for package, text in rows:
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", text):
+            assert (ROOT / package / name).exists(), f"{package}{name}"
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_targets_of_make_that_are_named_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
