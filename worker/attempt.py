@@ -14,7 +14,7 @@ from jobs.record import JobRecord
 from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
 from worker.leases import Lease, LeaseKeeper
-from worker.messages import Done, Failed, Interrupted, Paint, Phase, Preview, Report, Step, Stop
+from worker.messages import Done, Failed, Interrupted, Paint, Phase, Preview, Report, Step, Stop, Unavailable
 from worker.outcomes import Outcomes, Timeouts, fault
 from worker.shutdown import Shutdown
 from worker.spans import attempt_span, phase_spans
@@ -148,6 +148,8 @@ class AttemptRunner:
                 return False
             case Interrupted():
                 self._outcomes.stopped(record, lease)
+            case Unavailable(_, reason):
+                self._outcomes.fail(record, fault("model-unavailable", reason))
             case Failed(reason, detail, final=True):
                 self._outcomes.fail(record, fault(reason, detail))
             case Failed(reason, detail):
