@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from jobs import keys, tracing
+from jobs.abilities import unavailable
 from jobs.claims import JobLimits
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
@@ -176,6 +177,14 @@ class JobBoard:
         seconds, micros = await self._redis.time()
         oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
+
+    async def unavailable_models(self) -> dict[str, str]:
+        """Why living workers cannot paint models, and how many of them, by the model's name. Raises RedisError."""
+        seconds, micros = await self._redis.time()
+        oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
+        living = [str(name) for name in await self._redis.zrangebyscore(keys.WORKERS, oldest, "+inf")]
+        entries: list[Any] = await self._redis.hmget(keys.ABILITIES, living) if living else []
+        return unavailable(dict(zip(living, entries, strict=True)))
 
     async def pace_seconds(self) -> float:
         """A moving average of the seconds per job; 10 while none has succeeded."""

@@ -16,6 +16,7 @@ from typing import Any
 from redis import Redis
 
 from jobs import keys
+from jobs.abilities import Abilities
 from jobs.envelope import envelope
 from jobs.problems import PROBLEMS
 from jobs.record import JobRecord, State, pairs, read_record
@@ -31,13 +32,16 @@ class JobLimits:
     """Times and limits that apply to every accepted job.
 
     A claim holds for `lease_seconds` unless renewed. A job that was handed to RQ and not claimed for
-    `dispatch_grace_seconds` is handed out again. An ended job is kept for `retention_seconds`, and what is left of its
-    record after that (a tombstone, answered with 410) for `tombstone_seconds`.
+    `dispatch_grace_seconds` is handed out again. A job that no living worker can paint fails after
+    `model_grace_seconds`, in which a worker that is being started can say that it can. An ended job is kept for
+    `retention_seconds`, and what is left of its record after that (a tombstone, answered with 410) for
+    `tombstone_seconds`.
     """
 
     lease_seconds: float = 10.0
     dispatch_grace_seconds: float = 5.0
     max_attempts: int = 3
+    model_grace_seconds: float = 10.0
     retention_seconds: int = 86_400
     tombstone_seconds: int = 7 * 86_400
 
@@ -72,6 +76,12 @@ def _attempts_used_up(limits: JobLimits) -> Fault:
     )
 
 
+def _model_unavailable() -> Fault:
+    """The fault of a job that no living worker can paint; reconcile.lua adds the detail."""
+    problem = PROBLEMS["model-unavailable"]
+    return Fault(problem.urn, problem.title, problem.status, "")
+
+
 def living_workers(redis: Redis) -> list[str]:
     """Names of the worker processes with a recent heartbeat."""
     seconds, micros = redis.time()
@@ -79,22 +89,55 @@ def living_workers(redis: Redis) -> list[str]:
     return [str(name) for name in redis.zrangebyscore(keys.WORKERS, oldest, "+inf")]
 
 
+class CannotPaint(Exception):
+    """This worker cannot paint the model of the job with this id."""
+
+
+def _record(job_id: str, flat: list[str]) -> JobRecord:
+    return read_record(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+
+
 class JobClaims:
     """What one worker does to jobs, on a Redis client with `decode_responses=True`."""
 
-    def __init__(self, redis: Redis, worker: str, limits: JobLimits) -> None:
+    def __init__(self, redis: Redis, worker: str, limits: JobLimits, abilities: Abilities | None = None) -> None:
         self._redis = redis
+        self._abilities = abilities
         self._worker = worker
         self.limits = limits
         self._scripts = {
             name: redis.register_script(source(name))
-            for name in ("claim", "renew", "progress", "preview", "finish", "release", "reconcile", "expire")
+            for name in (
+                "claim",
+                "renew",
+                "progress",
+                "preview",
+                "finish",
+                "release",
+                "reconcile",
+                "expire",
+                "claim_refused",
+            )
         }
 
     def claim(self, job_id: str) -> JobRecord | None:
-        """queued -> running, with a new token. None when the job is not queued any more (canceled, taken, ended)."""
-        flat = self._scripts["claim"](args=[envelope(), job_id, self._worker, self.limits.lease_ms])
-        return None if flat is None else read_record(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+        """queued -> running, with a new token. None when the job is not queued any more (canceled, taken, ended).
+
+        Raises:
+            CannotPaint: this worker cannot paint the job's model; the job waits for one that can.
+        """
+        flat = self._scripts["claim"](args=[envelope(), job_id, self._worker, self.limits.lease_ms, self._able()])
+        if flat == "refused":
+            raise CannotPaint(job_id)
+        return None if flat is None else _record(job_id, flat)
+
+    def claim_refused(self) -> JobRecord | None:
+        """As `claim`, for a job that another worker could not paint and this one can; None when there is none."""
+        found = self._scripts["claim_refused"](args=[self._worker, self.limits.lease_ms, self._able()])
+        return None if found is None else _record(*found)
+
+    def _able(self) -> str:
+        return json.dumps(self._abilities.able) if self._abilities else ""
 
     def renew(self, job_id: str, token: int) -> str:
         """Extend the lease. Returns `ok`, `cancel` (the user wants it to end) or `lost` (the job is no longer ours)."""
@@ -145,6 +188,8 @@ class JobClaims:
                 self.limits.max_attempts,
                 int(self.limits.dispatch_grace_seconds * 1000),
                 pairs({"error": asdict(_attempts_used_up(self.limits))})[1],
+                int(self.limits.model_grace_seconds * 1000),
+                pairs({"error": asdict(_model_unavailable())})[1],
             ]
         )
         return expired, lost
@@ -159,9 +204,17 @@ class JobClaims:
         now = self.now()
         if leaving:
             self._redis.zrem(keys.WORKERS, self._worker)
-        else:
-            self._redis.zadd(keys.WORKERS, {self._worker: now})
-            self._redis.zremrangebyscore(keys.WORKERS, "-inf", now - 60_000)
+            self._redis.hdel(keys.ABILITIES, self._worker)
+            return
+        with self._redis.pipeline() as pipe:
+            if self._abilities:
+                pipe.hset(keys.ABILITIES, self._worker, self._abilities.entry())
+            pipe.zadd(keys.WORKERS, {self._worker: now})
+            pipe.zrangebyscore(keys.WORKERS, "-inf", now - 60_000)
+            pipe.zremrangebyscore(keys.WORKERS, "-inf", now - 60_000)
+            *_, dead, _ = pipe.execute()
+        if dead:
+            self._redis.hdel(keys.ABILITIES, *dead)
 
     def due_for_expiry(self, limit: int = 100) -> list[JobRecord]:
         """Ended jobs whose retention is over."""

@@ -11,6 +11,8 @@ panoramas:running       sorted set  running jobs; score: end of their lease, ms
 panoramas:finished      sorted set  terminal jobs; score: end of their retention, ms
 panoramas:pace          hash        moving averages for estimates
 panoramas:workers       sorted set  worker processes; score: last heartbeat, ms
+panoramas:abilities hash        worker processes; value: what each can paint (see `jobs.abilities`)
+panoramas:refused   sorted set  dispatched jobs that a worker could not paint; score: when it said so first, ms
 panoramas:sweep         string      present while no worker may look for orphaned images
 panoramas:events:{id}   stream      events of a job; short, deleted soon after the job's end
 panoramas:preview:{id}  string      latest preview of a canvas, base64; with `:{step}` appended, that of one step
@@ -52,6 +54,8 @@ RUNNING = PREFIX + "running"
 FINISHED = PREFIX + "finished"
 PACE = PREFIX + "pace"
 WORKERS = PREFIX + "workers"
+ABILITIES = PREFIX + "abilities"
+REFUSED = PREFIX + "refused"
 SWEEP = PREFIX + "sweep"
 EVENTS = PREFIX + "events:"
 PREVIEW = PREFIX + "preview:"

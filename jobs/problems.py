@@ -61,6 +61,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         ("engine-error", 500, "The picture could not be painted"),
         ("job-timeout", 500, "The job took longer than the server allows"),
         ("load-timeout", 500, "The model did not load in time"),
+        ("model-fault", 500, "The model cannot paint this request"),
         ("model-process-died", 500, "The model process died"),
         ("model-unavailable", 500, "The model cannot be loaded"),
         ("out-of-memory", 500, "The picture does not fit into the device's memory"),

@@ -12,7 +12,10 @@ Priority = Literal["interactive", "batch"]
 
 
 class State(StrEnum):
-    """queued -> running -> succeeded | failed | canceled; queued -> canceled; after retention, expired."""
+    """queued -> running -> succeeded | failed | canceled; queued -> canceled; after retention, expired.
+
+    Also queued -> failed, when no worker can paint the job.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
     max_attempts: int = Field(3, ge=1, description="How often a job is started before it fails because its worker died")
     lease_seconds: float = Field(10.0, ge=1, description="Seconds without a renewal after which a worker loses its job")
+    model_grace: float = Field(
+        10.0,
+        ge=0,
+        description="Seconds after which a job fails that no living worker can paint, because none has its model or"
+        " none could load it",
+    )
     step_timeout: float = Field(
         300.0, gt=0, description="Seconds without a step after which a model process is replaced"
     )
@@ -258,7 +264,10 @@ class Settings(BaseSettings):
     def job_limits(self) -> JobLimits:
         """The limits of leases, attempts and retention."""
         return JobLimits(
-            lease_seconds=self.lease_seconds, max_attempts=self.max_attempts, retention_seconds=self.result_ttl
+            lease_seconds=self.lease_seconds,
+            max_attempts=self.max_attempts,
+            model_grace_seconds=self.model_grace,
+            retention_seconds=self.result_ttl,
         )
 
 

@@ -12,8 +12,10 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
-from worker.messages import Done, Interrupted, Paint, Phase, Ready, Step, Stop, receive_command, send
+from worker.messages import Done, Interrupted, Paint, Phase, Ready, Step, Stop, Unavailable, receive_command, send
 
+# Environment: the model that it cannot load.
+CANNOT_LOAD = "FAKE_CANNOT_LOAD"
 # Environment: seconds that each step takes, and that encoding the prompt takes.
 STEP_SECONDS, ENCODING_SECONDS = "FAKE_STEP_SECONDS", "FAKE_ENCODING_SECONDS"
 # Prompts: of a picture that lacks a pixel, and of a job for which it sends bytes that are not a message.
@@ -25,6 +27,8 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     try:
+        if broken := os.environ.get(CANNOT_LOAD):
+            send(connection, Unavailable(broken, "it is broken"))
         send(connection, Ready())
         while True:
             command = receive_command(connection)
@@ -38,6 +42,9 @@ def _paint(connection: Connection, job: Paint) -> None:
     steps, prompt = job.input["num_inference_steps"], job.input["prompt"]
     if prompt == GARBLED:
         connection.send_bytes(b"\x00 not a message")
+        return
+    if job.input["model"] == os.environ.get(CANNOT_LOAD):
+        send(connection, Unavailable(job.input["model"], "it is broken"))
         return
     send(connection, Phase("encoding"))
     time.sleep(float(os.environ.get(ENCODING_SECONDS, "0")))

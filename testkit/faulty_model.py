@@ -1,4 +1,6 @@
-"""`python -m testkit.faulty_model FD`: the real model process, with a fault in the second step if the prompt names one.
+"""`python -m testkit.faulty_model FD`: the real model process, with a fault if the prompt names one.
+
+Most faults come in the second step, those of FIRST_CALL_FAULTS before the first.
 
 The prompt `fault NAME` causes the fault in every attempt, and `fault NAME once` only in the first: a file in the folder
 FAULT_FOLDER records that it happened.
@@ -42,12 +44,25 @@ def _sticky() -> None:
     _poisoned = True
 
 
+def _wrong_shape() -> None:
+    torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+def _missing_key() -> None:
+    raise KeyError("/srv/models/private/time_ids")
+
+
+# In the first call of the network, which is before the first step is reported.
+FIRST_CALL_FAULTS = {"shape": _wrong_shape, "key": _missing_key}
 FAULTS = {"kill": _kill, "abort": _abort, "hang": _hang, "memory": _out_of_memory, "sticky": _sticky}
 
 
 def _faulty_paint(model: Model, recipe: Any, *, on_step: Any, **options: Any) -> Any:
     fault, _, how_often = recipe.prompt.removeprefix("fault ").partition(" ")
     wanted = fault in FAULTS and (how_often != "once" or _first_time(fault))
+
+    if fault in FIRST_CALL_FAULTS:
+        FIRST_CALL_FAULTS[fault]()
 
     def faulty_step(step: int, total: int, latents: torch.Tensor) -> None:
         if wanted and step == 2:

@@ -9,12 +9,12 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from jobs import logs, tracing
-from jobs.claims import Fault, JobClaims
+from jobs.claims import CannotPaint, Fault, JobClaims
 from jobs.record import JobRecord
 from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
 from worker.leases import Lease, LeaseKeeper
-from worker.messages import Done, Failed, Interrupted, Paint, Phase, Preview, Report, Step, Stop
+from worker.messages import Done, Failed, Interrupted, Paint, Phase, Preview, Report, Step, Stop, Unavailable
 from worker.outcomes import Outcomes, Timeouts, fault
 from worker.shutdown import Shutdown
 from worker.spans import attempt_span, phase_spans
@@ -22,6 +22,9 @@ from worker.spans import attempt_span, phase_spans
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25
+# The pause after a job that this worker cannot paint: without it, it would go through the whole queue while the others
+# paint.
+_REFUSED_SECONDS = 0.1
 
 
 class AttemptRunner:
@@ -51,10 +54,28 @@ class AttemptRunner:
         Raises:
             RedisError: when the claim itself failed; then nothing was started.
         """
-        record = self._claims.claim(job_id)
+        try:
+            record = self._claims.claim(job_id)
+        except CannotPaint:
+            log.info("job %s: this worker cannot paint its model; left to another", job_id)
+            self._shutdown.pause(_REFUSED_SECONDS)
+            return
         if record is None:
             log.info("job %s: no longer there to be claimed", job_id)
             return
+        self._run_claimed(record)
+
+    def run_refused(self) -> None:
+        """Paint the jobs that other workers could not paint and this one can, one after the other.
+
+        Raises:
+            RedisError: when a claim failed.
+        """
+        while not self._shutdown.requested and (record := self._claims.claim_refused()):
+            self._run_claimed(record)
+
+    def _run_claimed(self, record: JobRecord) -> None:
+        job_id = record.id
         if self._leases.holds(record):
             log.warning("job %s: this attempt is still being finished here", job_id)
             return
@@ -148,6 +169,9 @@ class AttemptRunner:
                 return False
             case Interrupted():
                 self._outcomes.stopped(record, lease)
+            case Unavailable(_, reason):
+                # The next claim of this job by this worker is refused, and it goes to one that can load the model.
+                self._outcomes.put_back(record, fault("model-unavailable", reason), give_back=True)
             case Failed(reason, detail, final=True):
                 self._outcomes.fail(record, fault(reason, detail))
             case Failed(reason, detail):

@@ -6,14 +6,15 @@ import logging
 import os
 import socket
 import threading
-import time
 import uuid
+from collections.abc import Callable
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from jobs.abilities import Abilities
 from jobs.claims import JobClaims, living_workers
 from jobs.settings import Settings
 from jobs.store import ImageStore
@@ -21,6 +22,7 @@ from worker.attempt import AttemptRunner
 from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
 from worker.leases import LeaseKeeper
+from worker.messages import Loaded, Report, Unavailable
 from worker.metrics import WorkerMetrics
 from worker.outcomes import Outcomes, Timeouts
 from worker.rq_worker import PanoramaWorker
@@ -44,10 +46,11 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     shutdown = Shutdown(settings.drain_seconds)
     shutdown.install()
-    claims = JobClaims(_client(redis_url), name, settings.job_limits)
+    abilities = Abilities(settings.catalog)
+    claims = JobClaims(_client(redis_url), name, settings.job_limits, abilities)
     store = ImageStore.of(settings)
     metrics = WorkerMetrics(_client(redis_url), name)
-    process = ModelProcess(compiled_folder=settings.compiled_folder, on_report=metrics.on_report)
+    process = ModelProcess(compiled_folder=settings.compiled_folder, on_report=_listener(metrics, abilities))
     timeouts = Timeouts(
         load=settings.load_timeout,
         step=settings.step_timeout,
@@ -94,7 +97,7 @@ def _serve_queue(
     try:
         worker = PanoramaWorker(
             run=attempts.run,
-            before_pop=lambda: _wait_until_ready(process, shutdown, load_timeout),
+            before_pop=lambda: _before_pop(attempts, process, shutdown, load_timeout),
             connection=redis,
             name=uuid.uuid4().hex,  # RQ refuses the name of a worker that was killed before it could unregister
         )
@@ -105,6 +108,29 @@ def _serve_queue(
         redis.close()
     if not shutdown.requested:
         threading.Event().wait(1.0)
+
+
+def _listener(metrics: WorkerMetrics, abilities: Abilities) -> Callable[[Report], None]:
+    """Takes in what the model process reports of its models."""
+
+    def on_report(report: Report) -> None:
+        match report:
+            case Loaded(model):
+                abilities.mark_loaded(model)
+            case Unavailable(model, reason):
+                abilities.mark_broken(model, reason)
+        metrics.on_report(report)
+
+    return on_report
+
+
+def _before_pop(attempts: AttemptRunner, process: ModelProcess, shutdown: Shutdown, load_timeout: float) -> bool:
+    """Wait until the model process is ready, then paint what other workers could not. False when a shutdown is
+    requested."""
+    if not _wait_until_ready(process, shutdown, load_timeout):
+        return False
+    attempts.run_refused()
+    return _wait_until_ready(process, shutdown, load_timeout)
 
 
 def _wait_until_ready(process: ModelProcess, shutdown: Shutdown, load_timeout: float) -> bool:
@@ -120,8 +146,6 @@ def _wait_until_ready(process: ModelProcess, shutdown: Shutdown, load_timeout: f
         except ModelProcessDied as error:
             log.error("%s; starting another in %.0f s", error.reason, pause)
             process.kill()
-            until = time.monotonic() + pause
-            while not shutdown.requested and time.monotonic() < until:
-                threading.Event().wait(0.2)
+            shutdown.pause(pause)
             pause = min(pause * 2, 30.0)
     return False

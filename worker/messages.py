@@ -4,8 +4,8 @@ On the pipe a message is one frame of JSON, followed by one frame of raw bytes f
 Fields that hold bytes travel as attachments, in both directions.
 
 The worker sends commands: `Paint` starts a job, `Stop` ends it at the next step. Closing the pipe ends the process.
-The model process sends reports: `Ready` once; `Loaded` for each model it loads; and for each job some of `Phase`,
-`Step` and `Preview`, then exactly one of `Done`, `Interrupted` and `Failed`.
+The model process sends reports: `Ready` once; `Loaded` or `Unavailable` for each model it loads; and for each job some
+of `Phase`, `Step` and `Preview`, then exactly one of `Done`, `Interrupted`, `Failed` and `Unavailable`.
 """
 
 from __future__ import annotations
@@ -83,6 +83,14 @@ class Loaded(_Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Unavailable(_Message):
+    """This process cannot load a model, for `reason`. Sent for a job, it ends that job; another worker may paint it."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Phase(_Message):
     """A phase of the job begins: loading, encoding, denoising or decoding."""
 
@@ -134,11 +142,12 @@ class Failed(_Message):
 
 
 Command = Paint | Stop
-Report = Ready | Loaded | Phase | Step | Preview | Done | Interrupted | Failed
+Report = Ready | Loaded | Unavailable | Phase | Step | Preview | Done | Interrupted | Failed
 
 _COMMANDS: dict[str, TypeAdapter[Command]] = {kind.__name__: TypeAdapter(kind) for kind in (Paint, Stop)}
 _REPORTS: dict[str, TypeAdapter[Report]] = {
-    kind.__name__: TypeAdapter(kind) for kind in (Ready, Loaded, Phase, Step, Preview, Done, Interrupted, Failed)
+    kind.__name__: TypeAdapter(kind)
+    for kind in (Ready, Loaded, Unavailable, Phase, Step, Preview, Done, Interrupted, Failed)
 }
 
 

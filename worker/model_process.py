@@ -14,22 +14,36 @@ from multiprocessing.connection import Connection
 import torch
 
 from engine.batching import is_out_of_memory
-from engine.errors import BadPicture, Interrupted
+from engine.errors import Interrupted
 from engine.model import Model
 from engine.paint import paint
 from jobs import logs
 from jobs.settings import Settings
-from recipe.errors import ModelError, PaintError, RecipeError
+from recipe.errors import PaintError
 from recipe.fields import Recipe
 from worker import messages
-from worker.messages import DeviceMemory, Done, Failed, Loaded, MessageError, Paint, Phase, Preview, Ready, Step, Stop
+from worker.messages import (
+    DeviceMemory,
+    Done,
+    Loaded,
+    MessageError,
+    Paint,
+    Phase,
+    Preview,
+    Ready,
+    Step,
+    Stop,
+    Unavailable,
+)
+from worker.model_faults import describe, failed, is_device_fault, without_folders
 from worker.preview import Previews
 from worker.warm import WarmModels
 
 log = logging.getLogger("worker.model_process")
 
-# Errors of the request or of the model's arithmetic: another attempt would fail in the same way.
-_FINAL = {RecipeError: "cannot-be-painted", ModelError: "model-unavailable", BadPicture: "bad-picture"}
+
+class _Unloadable(Exception):
+    """This process cannot load the model; the text says why."""
 
 
 def main() -> None:
@@ -63,13 +77,18 @@ class Painter:
         self._default = next(iter(settings.catalog))
         self._models = WarmModels(settings.catalog, settings)
         self._previews = Previews()
+        self._step = 0  # of the running job
 
     def load_default(self) -> None:
-        """Load the default model. If that fails, its jobs will fail, and those of other models can still be painted."""
+        """Load the default model, or report that it is unavailable; other models can still be painted.
+
+        Raises:
+            Exception: a fault of the device, which this process does not survive.
+        """
         try:
-            model, seconds = self._models.get(self._default)
-        except ModelError as error:
-            log.error("the default model is not available: %s", error)
+            model, seconds = self._load(self._default)
+        except _Unloadable as error:
+            self._send(Unavailable(self._default, str(error)))
             return
         self._report_loaded(self._default, model, seconds)
         self._previews.learn(model)
@@ -80,30 +99,48 @@ class Painter:
         Raises:
             MessageError, EOFError, OSError: when the pipe to the worker is broken.
         """
+        self._step = 0
         try:
             done = self._paint(job)
         except Interrupted:
             self._send(messages.Interrupted())
-        except PaintError as error:
-            self._send(Failed(_FINAL.get(type(error), "engine-error"), str(error), final=True))
-        except torch.AcceleratorError as error:  # every later call in this process would fail with it as well
-            self._send(Failed("device-error", str(error).splitlines()[0]))
+        except _Unloadable as error:
+            self._send(Unavailable(job.input["model"], str(error)))
         except (MessageError, EOFError, BrokenPipeError, ConnectionError):
             raise
         except Exception as error:
-            if is_out_of_memory(error):
-                self._send(Failed("out-of-memory", str(error)))
-                return
-            log.exception("a painting failed")  # the log has all of it; the user sees only the kind of error
-            self._send(Failed("internal-error", f"{type(error).__name__} in the model"))
+            report = failed(error, step=self._step)
+            if report.reason in ("internal-error", "model-fault"):
+                log.exception("a painting failed")  # the log has all of it; the user sees one line at most
+            self._send(report)
         else:
             self._send(done)
+
+    def _load(self, name: str) -> tuple[Model, float]:
+        """The model, and the seconds that loading took.
+
+        Raises:
+            _Unloadable: when this process cannot load it.
+        """
+        try:
+            return self._models.get(name)
+        except PaintError as error:
+            reason = without_folders(str(error))
+        except Exception as error:
+            if is_device_fault(error):
+                raise
+            if is_out_of_memory(error):
+                reason = "it does not fit into the memory of this worker's device"
+            else:
+                log.exception("loading model %s failed", name)
+                reason = describe(error)
+        raise _Unloadable(reason)
 
     def _paint(self, job: Paint) -> Done:
         name = job.input["model"]
         if not self._models.is_warm(name):
             self._send(Phase("loading"))
-        model, load_seconds = self._models.get(name)
+        model, load_seconds = self._load(name)
         if load_seconds:
             self._report_loaded(name, model, load_seconds)
         if model.device.type == "cuda":
@@ -111,11 +148,9 @@ class Painter:
         params = Recipe.of(job.input)
         batches = self._models.batches(name, params)
         preview_of = self._previews.of(model)
-        steps_made = 0
 
         def on_step(step: int, total: int, latents: torch.Tensor) -> None:
-            nonlocal steps_made
-            steps_made = step
+            self._step = step
             self._send(Step(step, total))
             if step < total and (picture := preview_of(latents)):
                 self._send(Preview(step, picture))
@@ -129,7 +164,7 @@ class Painter:
             image=panorama.pixels.data.cast("B"),
             width=params.width,
             height=params.height,
-            total_steps=steps_made,
+            total_steps=self._step,
             timings={"load": load_seconds, **panorama.timings},
             notices=[asdict(notice) for notice in panorama.notices],
             revision=model.revision,

@@ -30,6 +30,12 @@ class Shutdown:
         """Whether to leave without waiting for the end of the current step."""
         return self._immediate
 
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not beyond a signal by more than a moment."""
+        until = time.monotonic() + seconds
+        while not self.requested and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
+
     def grace_over(self) -> bool:
         """Whether the grace period has passed."""
         return self._deadline is not None and time.monotonic() >= self._deadline

@@ -6,13 +6,14 @@ From a GPU it moves to the host's memory while that has room: loading it back fr
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 
-from engine.batching import MicroBatches
+from engine.batching import MicroBatches, is_out_of_memory
 from engine.loading import default_device, default_dtype, load_model
 from engine.memory import Footprint, fit, free_bytes, measure, needed_bytes
 from engine.model import Model
@@ -21,6 +22,8 @@ from jobs.settings import Settings
 from recipe.errors import ModelError
 from recipe.fields import Recipe
 from recipe.models import ModelSpec
+
+log = logging.getLogger(__name__)
 
 # Bytes per pixel of the canvas, enough for every known model in fp32. With this much free, memory is not measured.
 _AMPLE_BYTES_PER_PIXEL = 16 * 1024
@@ -62,14 +65,36 @@ class WarmModels:
         if name not in self._catalog:
             raise ModelError(f"this worker's list of models has no {name!r}")
         start = time.perf_counter()
+        model = self._prepare_beside_others(name)
+        if model is None:
+            log.warning("model %s does not fit beside the other models; loading it alone", name)
+            self._evict(keep=0)
+            model = self._prepare(name)
+        return model, round(time.perf_counter() - start, 4)
+
+    def _prepare_beside_others(self, name: str) -> Model | None:
+        """As `_prepare`, but None when the memory is too small and evicting other models may help."""
+        try:
+            return self._prepare(name)
+        except Exception as error:
+            if is_out_of_memory(error) and self._models:
+                return None
+            raise
+
+    def _prepare(self, name: str) -> Model:
+        """Load the model onto the device and warm it up."""
         offloaded = self._offloaded.pop(name, None)
-        warm = self._models[name] = offloaded or self._load(name)
-        self._evict()  # make room before the next step allocates memory
-        if offloaded:
-            warm.model.move(self._device)
-        else:
-            warm.model = warm_up(warm.model, warm.batches, compiled=self._compiled)
-        return warm.model, round(time.perf_counter() - start, 4)
+        try:
+            warm = self._models[name] = offloaded or self._load(name)
+            self._evict()  # make room before the next step allocates memory
+            if offloaded:
+                warm.model.move(self._device)
+            else:
+                warm.model = warm_up(warm.model, warm.batches, compiled=self._compiled)
+        except BaseException:
+            self._models.pop(name, None)  # it may be half on the device
+            raise
+        return warm.model
 
     def _load(self, name: str) -> _Warm:
         model = load_model(self._catalog[name], device=self._device, dtype=self._dtype)
@@ -103,9 +128,10 @@ class WarmModels:
         """Whether the host has memory of its own, apart from the device's."""
         return torch.device(self._device).type != "cpu"
 
-    def _evict(self) -> None:
-        limit = self._settings.model_memory_gb * 2**30
-        while len(self._models) > 1 and sum(warm.model.nbytes for warm in self._models.values()) > limit:
+    def _evict(self, *, keep: int = 1) -> None:
+        """Evict models beyond the limit, but the last one; with `keep=0`, all of them."""
+        limit = self._settings.model_memory_gb * 2**30 if keep else -1
+        while len(self._models) > keep and sum(warm.model.nbytes for warm in self._models.values()) > limit:
             name, warm = self._models.popitem(last=False)
             if self.can_offload:
                 warm.model.move("cpu")

@@ -9,6 +9,9 @@ from jobs.envelope import WINDOW
 
 # How many interactive jobs are handed out before a waiting batch job gets its turn.
 SHARE = 4
+# How many jobs are set aside at a time because the worker that took them cannot paint their model. More would leave the
+# order of the queue, which decides what is taken next.
+MOST_REFUSED = 64
 # The share of Redis's `maxmemory` up to which jobs are accepted; the rest is reserved for accepted jobs.
 MEMORY_FOR_SUBMITS = 0.9
 
@@ -37,6 +40,8 @@ def source(name: str) -> str:
         "BATCH_JOBS": keys.BATCH_JOBS,
         "TALLY": keys.TALLY,
         "WORKERS": keys.WORKERS,
+        "ABILITIES": keys.ABILITIES,
+        "REFUSED": keys.REFUSED,
         "OUTBOX": keys.OUTBOX,
         "OUTBOX_TARGETS": keys.OUTBOX_TARGETS,
         "WEBHOOK_GONE": keys.WEBHOOK_GONE,
@@ -52,6 +57,7 @@ def source(name: str) -> str:
         "WINDOW": WINDOW,
         "WORKER_SILENCE": keys.WORKER_SILENCE_MS,
         "SHARE": SHARE,
+        "MOST_REFUSED": MOST_REFUSED,
         "MEMORY_FOR_SUBMITS": MEMORY_FOR_SUBMITS,
         "EVENTS_KEPT": keys.EVENTS_KEPT,
         "EVENTS_TTL": keys.EVENTS_TTL_SECONDS,
@@ -59,5 +65,5 @@ def source(name: str) -> str:
     }
     constants += [f"local {constant} = {number}" for constant, number in numbers.items()]
     folder = files(__name__)
-    parts = [(folder / f"{part}.lua").read_text() for part in ("outbox", "observe", "prelude", name)]
+    parts = [(folder / f"{part}.lua").read_text() for part in ("outbox", "observe", "prelude", "abilities", name)]
     return "\n".join([*constants, *parts])

@@ -26,15 +26,16 @@ async def livez() -> Health:
     operation_id="readyz",
     summary="Can jobs be accepted",
     response_model=Health,
+    response_model_exclude_none=True,
     responses=problem_responses(503),
 )
 async def readyz(services: AppServices) -> Health:
     """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them."""
     async with asyncio.timeout(5):
         workers = await services.board.workers()
+        unavailable = {**await services.board.unavailable_models(), **services.catalog.unavailable}
         await services.store.check()
-    unavailable = dict(services.catalog.unavailable) or None
-    return Health(status="ok", workers=workers, unavailable_models=unavailable)
+    return Health(status="ok", workers=workers, unavailable_models=unavailable or None)
 
 
 _EXAMPLE = """\

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from testkit.job_checker import JobChecker
-from testkit.processes import RedisServer, Stack, eventually, running_stack
+from testkit.processes import RedisServer, Stack, eventually, model_process_of, running_stack
 
 chaos = pytest.mark.chaos
 
@@ -34,6 +35,15 @@ def checker(faulty: Stack) -> Iterator[JobChecker]:
 
 
 PROMPTS = ["mountains"] * 3 + ["fault kill", "fault memory once", "mountains", "fault sticky once"] + ["mountains"] * 3
+
+
+def model_processes(checker: JobChecker) -> set[psutil.Process | None]:
+    """The model processes of all running workers."""
+    return {
+        model_process_of(process)
+        for process in checker.stack.processes
+        if "worker" in process.args and process.poll() is None  # type: ignore[operator]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +76,25 @@ def test_one_fault_of_the_device_costs_one_attempt_and_no_later_job(
     log = checker.stack.log()
     for words in ("CUDA out of memory", "CUDA error: an illegal memory access was encountered"):
         assert f"queued (attempt 1 of 3: {words}" in log
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("shape", "RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)"),
+        ("key", "KeyError: 'time_ids'"),
+    ],
+)
+def test_an_error_that_would_come_again_fails_its_job_at_once_and_keeps_the_warm_process(
+    checker: JobChecker, fault: str, words: str
+) -> None:
+    processes = eventually(lambda: (found := model_processes(checker)) and None not in found and found)
+    job = checker.ended(checker.submit(prompt=f"fault {fault}"))
+    assert (job["state"], job["attempt"]) == ("failed", 1)
+    assert job["error"]["type"] == "urn:panoramas:problem:model-fault"
+    assert job["error"]["detail"] == words
+    assert model_processes(checker) == processes
+    assert checker.ended(checker.submit())["state"] == "succeeded"
 
 
 @chaos
