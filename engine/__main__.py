@@ -19,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m engine", description="Paint a panorama without any service.")
     which = p.add_mutually_exclusive_group()
     which.add_argument("--sd_version", choices=versions, help="Stable Diffusion by version")
-    which.add_argument("--model", help="'demo', a folder in diffusers' layout, or a hub repository owner/name")
+    which.add_argument(
+        "--model", help="'demo', a folder in diffusers' layout, a .safetensors file, or a hub repository owner/name"
+    )
     for name, spec in REQUEST_FIELDS.items():
         if name != "model":
             _add_flag(p, name, spec)

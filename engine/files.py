@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers import ModelMixin
-from huggingface_hub import snapshot_download
 
+from recipe import hub
 from recipe.configs import ModelConfigs
 from recipe.errors import ModelError
 from recipe.models import ModelSpec
-from recipe.source import configs_of
+from recipe.source import configs_of, names_in
+from recipe.weights import HALF, Choice, choose
 
 log = logging.getLogger(__name__)
 
-_COMPONENTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
-# The full-precision weights alone: a repository may hold fp16 and .bin copies of the same.
-_FILES = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors", "diffusion_pytorch_model.safetensors")
-_HUB_PATTERNS = ["model_index.json", *(f"{component}/{name}" for component in _COMPONENTS for name in _FILES)]
 
+class ModelFiles(Protocol):
+    """A model's weights, what its configuration says, and what identifies the weights."""
 
-@dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """A model's folder, what its configuration says, and what identifies its weights."""
+    @property
+    def configs(self) -> ModelConfigs: ...
 
-    folder: Path
-    configs: ModelConfigs
-    revision: str
+    @property
+    def revision(self) -> str: ...
 
     def load(self, component: str, kind: Any, dtype: torch.dtype) -> Any:
         """A component of a class of diffusers or transformers, in `dtype`, on the CPU.
@@ -40,19 +38,6 @@ class ModelFiles:
             ModelError: when a weight of it is missing.
             OSError, ValueError, RuntimeError: when its files are missing or hold something else.
         """
-        named = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
-        module, report = kind.from_pretrained(
-            self.folder, subfolder=component, use_safetensors=True, output_loading_info=True, **named
-        )
-        if missing := sorted(report["missing_keys"]):
-            raise ModelError(
-                f"{component} of {self.folder} lacks {len(missing)} weights, such as {missing[0]}: the files are"
-                " incomplete; download or convert the model again"
-            )
-        if unexpected := sorted(report["unexpected_keys"]):
-            count, first = len(unexpected), unexpected[0]
-            log.warning("%s of %s: %d weights have no place, such as %s", component, self.folder, count, first)
-        return module
 
     def load_tokenizer(self, component: str, kind: Any, model: Any) -> Any:
         """A tokenizer that belongs to `model`.
@@ -60,6 +45,33 @@ class ModelFiles:
         Raises:
             ModelError: when it lacks its vocabulary or its length.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFiles:
+    """A model in diffusers' component layout. Of the components in `halves` there are fp16 weights alone."""
+
+    folder: Path
+    configs: ModelConfigs
+    revision: str
+    halves: frozenset[str] = frozenset()
+
+    def load(self, component: str, kind: Any, dtype: torch.dtype) -> Any:
+        """See `ModelFiles`."""
+        named = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
+        module, report = kind.from_pretrained(
+            self.folder,
+            subfolder=component,
+            use_safetensors=True,
+            variant=HALF if component in self.halves else None,
+            output_loading_info=True,
+            **named,
+        )
+        check_keys(f"{component} of {self.folder}", report["missing_keys"], report["unexpected_keys"])
+        return module
+
+    def load_tokenizer(self, component: str, kind: Any, model: Any) -> Any:
+        """See `ModelFiles`."""
         tokenizer = kind.from_pretrained(self.folder, subfolder=component)
         size, length = model.config.vocab_size, model.config.max_position_embeddings
         if len(tokenizer) != size:
@@ -75,30 +87,89 @@ class ModelFiles:
         return tokenizer
 
 
+def check_keys(origin: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Names of weights that a component lacks, and of those that it has no place for; the latter are logged.
+
+    Raises:
+        ModelError: when one is missing.
+    """
+    if lacking := sorted(missing):
+        raise ModelError(
+            f"{origin} lacks {len(lacking)} weights, such as {lacking[0]}: the files are incomplete; download or"
+            " convert the model again"
+        )
+    if unplaced := sorted(unexpected):
+        log.warning("%s: %d weights have no place, such as %s", origin, len(unplaced), unplaced[0])
+
+
+def align(module: torch.nn.Module) -> None:
+    """Move weights in the CPU's memory to addresses that are multiples of 64, as torch's own are.
+
+    Weights read from a file lie where the file has them, and the CPU's libraries sum in another order at other
+    addresses: without this, one model in two files would paint two pictures that differ in the last bit.
+    """
+    for parameter in module.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % 64:
+            parameter.data = parameter.data.clone()
+
+
 def find_files(spec: ModelSpec) -> ModelFiles:
-    """On this disk, or from the hub: from its local cache where the snapshot is whole, else over the network.
+    """On this disk, or from the hub: from its local cache where all files are there, else over the network.
 
     Raises:
         ModelError
     """
-    folder = spec.path or _download(spec)
-    return ModelFiles(folder, configs_of(str(folder)), _revision(folder))
+    path = spec.path
+    if path is None:
+        return _from_hub(spec)
+    configs = configs_of(str(path))
+    if path.is_file():
+        from engine.single_file import SingleFile
+
+        return SingleFile(path, configs, digest_of([path]))
+    choice = choose(names_in(path), configs)
+    _check_whole(choice, str(path))
+    # As some users give it: a folder of the hub's cache, whose name is the commit.
+    snapshot = path.name if path.parent.name == "snapshots" else None
+    revision = _named(snapshot, choice) if snapshot else digest_of([path / name for name in choice.files], path)
+    return FolderFiles(path, configs, revision, choice.halves)
 
 
-def _download(spec: ModelSpec) -> Path:
-    try:
-        return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=_HUB_PATTERNS))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {spec.name!r} cannot be had from the hub repository {spec.source}: {error}") from error
+def _from_hub(spec: ModelSpec) -> FolderFiles:
+    folder = hub.config_folder(spec.source, spec.revision)
+    configs, commit = configs_of(spec.source, spec.revision), folder.name
+    choice = choose(names_in(folder), configs)
+    if choice.missing or choice.halves:
+        try:
+            choice = choose(hub.list_files(spec.source, commit), configs)
+            hub.download(spec.source, commit, choice.files)
+        except hub.HubUnreachable:
+            if choice.missing:
+                raise
+            log.warning("the hub cannot be reached: %s is read from the cached fp16 files", spec.source)
+    _check_whole(choice, spec.source)
+    return FolderFiles(folder, configs, _named(commit, choice), choice.halves)
 
 
-def _revision(folder: Path) -> str:
-    """What identifies the weights: the hub's commit, or for a plain folder a digest of what was loaded from it."""
-    if folder.parent.name == "snapshots":
-        return folder.name
+def _check_whole(choice: Choice, origin: str) -> None:
+    if choice.missing:
+        raise ModelError(f"{origin} has no weights of its {', '.join(choice.missing)} in .safetensors files")
+
+
+def _named(commit: str, choice: Choice) -> str:
+    """The hub's commit; a repository may hold both precisions, which paint differently."""
+    return f"{commit}+{HALF}" if choice.halves else commit
+
+
+def digest_of(paths: Iterable[Path], base: Path | None = None) -> str:
+    """What identifies the contents of files, and their names below `base` where there are several."""
     digest = hashlib.sha256()
-    for path in sorted(path for name in _HUB_PATTERNS for path in folder.glob(name)):
-        digest.update(path.relative_to(folder).as_posix().encode())
+    for path in paths:
+        if base:
+            digest.update(path.relative_to(base).as_posix().encode())
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            content = hashlib.file_digest(file, "sha256")
+        if not base:
+            return f"sha256:{content.hexdigest()[:16]}"
+        digest.update(content.digest())
     return f"sha256:{digest.hexdigest()[:16]}"

@@ -53,7 +53,7 @@ def load_model(spec: ModelSpec, *, device: str, dtype: str = "float32", accelera
     except ModelError as error:
         raise ModelError(f"model {spec.name!r}: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"model {spec.name!r} cannot be read from {files.folder}: {error}") from error
+        raise ModelError(f"model {spec.name!r} cannot be read from {files.configs.origin}: {error}") from error
     if accelerated:
         set_process_up(device, torch_dtype)
     return model

@@ -18,6 +18,7 @@ from recipe.facts import SCHEDULE_OVERRIDES, ModelFacts, clip_skip_fault, facts_
 from recipe.fields import FIELDS
 from recipe.refusals import check_overrides
 from recipe.source import configs_of
+from recipe.weights import FILE_ENDINGS
 
 _SDXL_SOURCE = "stabilityai/stable-diffusion-xl-base-1.0"
 # Its weights lie beside the engine that reads them.
@@ -145,9 +146,11 @@ def find_model(key: str) -> ModelSpec:
     """
     if key in BUILTIN:
         return BUILTIN[key]
-    source, _, revision = key.partition("@")
-    spec = ModelSpec(name=Path(source).name or source, source=source, revision=revision or None)
-    if spec.path is None and source.count("/") != 1:
+    source, _, revision = (key, "", "") if Path(key).expanduser().exists() else key.partition("@")
+    is_file = Path(source).suffix.lower() in FILE_ENDINGS
+    name = Path(source).stem if is_file else Path(source).name
+    spec = ModelSpec(name=name or source, source=source, revision=revision or None)
+    if spec.path is None and (is_file or source.count("/") != 1):
         known = ", ".join(BUILTIN)
         raise ModelError(
             f"{key!r} is no model: give {known}, a folder, a .safetensors file,"

@@ -13,7 +13,7 @@ from recipe.errors import ModelError
 from recipe.schedulers import SCHEDULERS
 
 # What models are that take more than latents, by the channels of their first convolution.
-_BY_CHANNELS = {
+KINDS_BY_CHANNELS = {
     9: "an inpainting model",
     8: "a model that is given a picture beside the latents (InstructPix2Pix, Marigold)",
     7: "an upscaler",
@@ -68,7 +68,7 @@ def _unet(configs: ModelConfigs, family: str) -> Iterator[str]:
     latent = vae.get("latent_channels", 4)
     taken, given = unet.get("in_channels", 4), unet.get("out_channels", 4)
     if taken != latent:
-        kind = _BY_CHANNELS.get(taken, "a model that is given more than latents")
+        kind = KINDS_BY_CHANNELS.get(taken, "a model that is given more than latents")
         yield f"in_channels is {taken} and the VAE's latents have {latent}: this is {kind}; use its text-to-image model"
     if given != latent:
         yield f"out_channels is {given} and the VAE's latents have {latent}: such a prediction is not supported"

@@ -1,53 +1,54 @@
-"""Where a model's configuration files come from: its folder, or a hub repository, of which only they are fetched."""
+"""Where a model's configuration comes from: its folder, one `.safetensors` file, or a repository of the hub."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from recipe.configs import CONFIG_FILES, INDEX, ModelConfigs, read_configs, read_json
+from recipe.configs import ModelConfigs, read_configs
 from recipe.errors import ModelError
+from recipe.hub import HubUnreachable, config_folder
+from recipe.packaged import packaged_repository
+from recipe.single_file import read_single_file
+from recipe.weights import PICKLES, choose
 
 
 def configs_of(source: str, revision: str | None = None) -> ModelConfigs:
-    """Of a folder or a hub repository.
+    """Of a folder, a file or a hub repository, without reading a weight.
 
     Raises:
-        ModelError: when they cannot be had or read.
+        ModelError: when they cannot be had or read, or the weights are pickles.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return read_configs(path)
-    return _from_hub(source, revision)
-
-
-def _from_hub(repository: str, revision: str | None) -> ModelConfigs:
-    index = _fetched(repository, revision, INDEX)
-    if index is None:
-        raise ModelError(f"{repository} has no {INDEX}: it is no model in diffusers' component layout")
-    components: dict[str, Mapping[str, Any]] = {}
-    wanted = read_json(index)
-    for name, file in CONFIG_FILES.items():
-        if wanted.get(name) and (path := _fetched(repository, revision, file)):
-            components[name] = read_json(path)
-    return ModelConfigs(repository, wanted, components)
-
-
-def _fetched(repository: str, revision: str | None, file: str) -> Path | None:
-    """One small file, from the local cache where it is there; None where the repository has no such file."""
-    from huggingface_hub import hf_hub_download  # half a second to import, and only hub models need it
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
+        configs = read_configs(path)
+        choose(names_in(path), configs)
+        return configs
+    if path.is_file():
+        return _of_file(path)
     try:
-        return Path(hf_hub_download(repository, file, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        return Path(hf_hub_download(repository, file, revision=revision, etag_timeout=5))
-    except LocalEntryNotFoundError as error:
-        raise ModelError(f"the hub repository {repository} cannot be reached, and is not cached: {error}") from error
-    except EntryNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be had from the hub repository {repository}: {error}") from error
+        folder = config_folder(source, revision)
+    except HubUnreachable:
+        known = packaged_repository(source, revision)
+        if known is None:
+            raise
+        return known
+    configs = read_configs(folder)
+    return ModelConfigs(source, configs.index, configs.components)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of the files of a folder and of its components' folders, with forward slashes."""
+    return [
+        path.relative_to(folder).as_posix() for path in (*folder.glob("*"), *folder.glob("*/*")) if not path.is_dir()
+    ]
+
+
+def _of_file(path: Path) -> ModelConfigs:
+    if path.suffix.lower() in PICKLES:
+        raise ModelError(
+            f"{path} is a pickle, which could run code: convert it with `python -m engine.convert {path}`, and give"
+            " the .safetensors file that this writes"
+        )
+    if path.suffix.lower() != ".safetensors":
+        raise ModelError(f"{path} is no model: give a .safetensors file, or a folder in diffusers' layout")
+    return read_single_file(path)

@@ -89,7 +89,8 @@ def in_shards(folder: Path) -> None:
 def as_pickles(folder: Path) -> None:
     """Only .bin files, as old repositories have."""
     for path in sorted(folder.rglob("*.safetensors")):
-        torch.save(load_file(path), path.with_suffix(".bin"))
+        stem = "pytorch_model" if path.stem == "model" else path.stem
+        torch.save(load_file(path), path.with_name(f"{stem}.bin"))
         path.unlink()
 
 

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from engine import decoder
-from engine.files import ModelFiles
+from engine.files import ModelFiles, align
 from engine.inputs.embeddings import revision_with, with_embeddings
 from engine.inputs.text import (
     Conditioning,
@@ -71,6 +71,7 @@ class StableDiffusion:
         vae = files.load("vae", AutoencoderKL, dtype)
         for module in (*text.models, unet, vae):
             module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+            align(module)
         if accelerated:
             accelerate(unet, vae.decoder)
         return cls(
