@@ -47,7 +47,8 @@ _OPEN_CLIP = {
 
 def write_single_file(folder: Path, path: Path, *extra: str, **added: torch.Tensor) -> Path:
     """The model in `folder` as one file; `extra` are names of empty keys, `added` further weights."""
-    xl, weights: dict[str, Any] = (folder / "text_encoder_2").exists(), {}
+    xl = (folder / "text_encoder_2").exists()
+    weights: dict[str, Any] = {}
     unet = json.loads((folder / "unet" / "config.json").read_text())
     weights |= unet_weights(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"), unet)
     weights |= vae_weights(load_file(folder / "vae" / "diffusion_pytorch_model.safetensors"))
