@@ -24,6 +24,7 @@ from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 from jobs.scripts import SHARE, source
+from jobs.server import check_info
 
 
 class QueueFull(Exception):
@@ -177,6 +178,10 @@ class JobBoard:
         seconds, micros = await self._redis.time()
         oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
+
+    async def check_server(self) -> None:
+        """Check that the server is one that is supported. Raises RedisError."""
+        check_info(await self._redis.info("server"))
 
     async def unavailable_models(self) -> dict[str, str]:
         """Why living workers cannot paint models, and how many of them, by the model's name. Raises RedisError."""

@@ -37,9 +37,12 @@ def eventually(look: Callable[[], T | None], seconds: float = 60.0, what: str = 
 
 
 class RedisServer:
-    """A Valkey with an append-only file, on a Unix socket, that can be killed and started again on its data."""
+    """A server with an append-only file, on a Unix socket, that can be killed and started again on its data.
 
-    def __init__(self, folder: Path, **config: str) -> None:
+    It is a Valkey, unless `binary` names another one.
+    """
+
+    def __init__(self, folder: Path, *, binary: str | Path | None = None, **config: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         defaults = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
@@ -53,7 +56,7 @@ class RedisServer:
         )
         # A write beyond `fill_disk` is to be an error, as on a full disk, and not a signal that ends the server.
         launcher = folder / "launch"
-        launcher.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec '{self._server._binary_path}' \"$@\"\n")
+        launcher.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec '{binary or self._server._binary_path}' \"$@\"\n")
         launcher.chmod(0o755)
         self._server._binary_path = launcher
 

@@ -10,6 +10,11 @@ local function webhook_of(id)
   return owner .. current[2]:match('^%a+://[^/?#]+'), WEBHOOK_GONE .. redis.sha1hex(owner .. current[2])
 end
 
+-- Change the number of pending calls. Lua writes -0 as '-0', which Redis 7.0 refuses as a number in the middle of a script.
+local function count_pending(change)
+  if change ~= 0 then redis.call('HINCRBY', WEBHOOK_TALLY, 'pending', change) end
+end
+
 -- Update a target's due time to that of its earliest call.
 local function update_target(target)
   local first = redis.call('ZRANGE', OUTBOX .. target, 0, 0, 'WITHSCORES')
@@ -19,7 +24,7 @@ end
 -- Schedule a job's call for `due`, or reschedule it.
 local function schedule_call(id, target, due)
   redis.call('HSET', JOB .. id, 'webhook_state', 'pending', 'webhook_next', due)
-  redis.call('HINCRBY', WEBHOOK_TALLY, 'pending', redis.call('ZADD', OUTBOX .. target, due, id))
+  count_pending(redis.call('ZADD', OUTBOX .. target, due, id))
   update_target(target)
 end
 
@@ -27,7 +32,7 @@ end
 local function remove_call(id, target, state)
   redis.call('HSET', JOB .. id, 'webhook_state', state)
   redis.call('HDEL', JOB .. id, 'webhook_next')
-  redis.call('HINCRBY', WEBHOOK_TALLY, 'pending', -redis.call('ZREM', OUTBOX .. target, id))
+  count_pending(-redis.call('ZREM', OUTBOX .. target, id))
   update_target(target)
 end
 

@@ -13,7 +13,7 @@ local function take_call(id, target)
   local key = JOB .. id
   local own, gone = webhook_of(id)
   if own ~= target then -- the record no longer exists
-    redis.call('HINCRBY', WEBHOOK_TALLY, 'pending', -redis.call('ZREM', OUTBOX .. target, id))
+    count_pending(-redis.call('ZREM', OUTBOX .. target, id))
   elseif redis.call('EXISTS', gone) == 1 and redis.call('HEXISTS', key, 'webhook_insisted') == 0 then
     remove_call(id, target, 'disabled')
   else

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from jobs import logs, tracing
+from jobs.server import UnsupportedServer, check_server
 from jobs.settings import Settings
 from panoramas.cli.common import quit_with
 
@@ -106,6 +107,10 @@ def _checked_exposure(settings: Settings) -> Settings:
 def _redis_url(settings: Settings) -> str:
     if settings.redis_url is None:
         quit_with("PANORAMAS_REDIS_URL is not set; `panoramas up` starts an embedded server instead")
+    try:
+        check_server(settings.redis_url)
+    except UnsupportedServer as error:
+        quit_with(str(error))
     return settings.redis_url
 
 

@@ -32,6 +32,7 @@ async def livez() -> Health:
 async def readyz(services: AppServices) -> Health:
     """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them."""
     async with asyncio.timeout(5):
+        await services.board.check_server()
         workers = await services.board.workers()
         unavailable = {**await services.board.unavailable_models(), **services.catalog.unavailable}
         await services.store.check()
