@@ -47,7 +47,7 @@ class Model(Protocol):
         """Take the weights to `device`; the model paints on its own device alone."""
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; what of them is not painted is told in a notice."""
+        """Embed both prompts; every part that is ignored gets a notice."""
 
     def blank_text(self) -> Conditioning:
         """Embeddings of the right shapes without a meaning, for measuring."""

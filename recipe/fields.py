@@ -28,7 +28,7 @@ MAX_STEPS = 1000
 
 _METADATA_KEY = "recipe"
 
-# What the text inside a PNG, and XML about it, cannot hold: control characters but tab and line ends, lone surrogates.
+# Text in a PNG cannot hold U+0000, XML metadata no other control character but tab and line ends, UTF-8 no surrogate.
 TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
@@ -83,7 +83,7 @@ class Field:
         if self.max_length is not None and len(text) > self.max_length:
             return f"must be at most {self.max_length} characters, not {len(text)}"
         if found := _UNPRINTABLE.search(text):
-            return f"must not hold U+{ord(found[0]):04X}, at character {found.start()}: no text inside a picture can"
+            return f"must not contain U+{ord(found[0]):04X} (at index {found.start()}): a picture's metadata cannot hold it"
         return None
 
 
@@ -191,17 +191,17 @@ class Recipe:
         since_first=False,
         choices=PROMPT_SYNTAXES,
         help="How both prompts are read; null: plain. `plain` takes them as words and cuts them after 75 tokens."
-        " `a1111` reads them as AUTOMATIC1111's web UI does: (word) weighs 1.1, (word:1.4) 1.4 and [word] 1/1.1;"
-        " \\( is a parenthesis; BREAK begins a new chunk; embedding:name is one of the server's textual inversions; and"
-        " longer text is read too, in up to 8 chunks of 75 tokens, each of which makes a step slower by some percent",
+        " `a1111` parses them as AUTOMATIC1111's web UI does: (word) has the weight 1.1, (word:1.4) 1.4, [word] 1/1.1;"
+        " \\( is a parenthesis; BREAK begins a new chunk; embedding:name is a textual inversion of the model; and longer"
+        " text is read in up to 8 chunks of 75 tokens",
     )
     clip_skip: int = _of(
         0,
         kind=int,
         since_first=False,
         minimum=0,
-        help="Last layers of the text encoder to skip, as in diffusers (AUTOMATIC1111 counts one more); null: the"
-        " model's default. With prompt_syntax plain it holds for prompt alone, as in diffusers; with a1111 for both",
+        help="Number of layers of the text encoder to skip at its end, as in diffusers (AUTOMATIC1111 counts one more);"
+        " null: the model's default. With `plain` prompts it applies to prompt only, as in diffusers; with `a1111` to both",
     )
 
     def __post_init__(self) -> None:

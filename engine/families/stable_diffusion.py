@@ -124,7 +124,7 @@ class StableDiffusion:
             module.to(device)
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; what of them is not painted is told in a notice."""
+        """Embed both prompts; every part that is ignored gets a notice."""
         return self.text.encode(recipe)
 
     def blank_text(self) -> Conditioning:

@@ -1,4 +1,4 @@
-"""From words to the rows of tokens that a CLIP text encoder reads: as many as it has places, less two for its marks."""
+"""Split words into chunks of tokens: a CLIP text encoder reads 77 places, two of which are its marks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from engine.inputs.prompt_syntax import Section
 
-# Most chunks of a prompt; the 2,000 characters of a request are about 6 of English.
+# Maximum number of chunks of a prompt; 2,000 characters of English are about 6.
 MAX_CHUNKS = 8
-# How far before the end of a chunk a comma may stand for the chunk to end there, in tokens: AUTOMATIC1111's default
+# A full chunk ends after its last comma if at most this many tokens follow: AUTOMATIC1111's default.
 _COMMA_REACH = 20
 
-# Tokens that stay together, and their weight: one token, or all vectors of a textual inversion
+# Tokens that are never split, and their weight: one token, or all vectors of a textual inversion
 Piece = tuple[tuple[int, ...], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens of one row without its marks, and their weights."""
+    """The tokens of one row, without its marks and padding, and their weights."""
 
     ids: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
@@ -32,24 +32,24 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """A tokenizer with the ids of the textual inversions that its text encoder was given, by lower-case name."""
+    """A tokenizer, and the ids of its text encoder's textual inversions by lower-case name."""
 
     tokenizer: Any
     embeddings: Mapping[str, tuple[int, ...]]
 
     @property
     def limit(self) -> int:
-        """Tokens of a chunk: two places are the marks of start and end."""
+        """Maximum number of tokens of a chunk."""
         return int(self.tokenizer.model_max_length) - 2
 
     def ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
-    def pieces(self, section: Section, called: re.Pattern[str] | None) -> Iterable[Piece]:
-        """Of a section; `called` matches the names of textual inversions, in its group `name`."""
+    def pieces(self, section: Section, names: re.Pattern[str] | None) -> Iterable[Piece]:
+        """Tokenize a section. `names` matches textual inversions, with the name as group `name`."""
         for words in section:
             position = 0
-            for match in called.finditer(words.text) if called else ():
+            for match in names.finditer(words.text) if names else ():
                 yield from self._tokens(words.text[position : match.start()], words.weight)
                 yield self.embeddings[match["name"].lower()], words.weight
                 position = match.end()
@@ -59,16 +59,16 @@ class Vocabulary:
         return (((token,), weight) for token in self.ids(text))
 
     def row(self, chunk: Chunk) -> list[int]:
-        """A chunk between its marks, filled up to the encoder's length."""
+        """Token ids as the encoder reads them: start mark, chunk, end mark, padding."""
         ids = [self.tokenizer.bos_token_id, *chunk.ids, self.tokenizer.eos_token_id]
         return ids + [self.tokenizer.pad_token_id] * (self.limit + 2 - len(ids))
 
     def row_weights(self, chunk: Chunk) -> list[float]:
-        """Of each token of `row`."""
+        """The weight of each token of `row`."""
         return [1.0, *chunk.weights, *[1.0] * (self.limit + 1 - len(chunk.weights))]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Words of tokens, for people."""
+        """Decode tokens for a message."""
         names = {vectors[0]: f"<{name}>" for name, vectors in self.embeddings.items()}
         known = len(self.tokenizer)
         words = [names.get(i, "") if i >= known else self.tokenizer.decode([i]) for i in ids]
@@ -76,15 +76,15 @@ class Vocabulary:
 
 
 def one_chunk(pieces: Iterable[Piece], limit: int) -> tuple[list[Chunk], list[int]]:
-    """The first `limit` tokens, and those that are left."""
+    """Return the first `limit` tokens as one chunk, and the remaining ones."""
     whole = _chunk(list(pieces))
     return [Chunk(whole.ids[:limit], whole.weights[:limit])], list(whole.ids[limit:])
 
 
 def many_chunks(sections: Iterable[Iterable[Piece]], limit: int, comma: int | None) -> tuple[list[Chunk], list[int]]:
-    """Each section from a new chunk on, and the tokens that are left after `MAX_CHUNKS`.
+    """Split each section into chunks, at most `MAX_CHUNKS` in total, and return the remaining tokens.
 
-    A chunk that is full ends after a comma where one is near. A last section without words makes no chunk.
+    A full chunk ends after a comma if one is near its end. An empty last section makes no chunk.
     """
     chunks = [_split(list(section), limit, comma) or [Chunk()] for section in sections]
     if len(chunks) > 1 and chunks[-1] == [Chunk()]:
@@ -109,7 +109,7 @@ def _split(pieces: Sequence[Piece], limit: int, comma: int | None) -> list[Chunk
 
 
 def _after_last_comma(pieces: Sequence[Piece], comma: int | None) -> int:
-    """Where a full chunk ends: after its last comma if that is near, else after all."""
+    """The number of pieces up to the last comma if that is near the end, else all of them."""
     places = [index for index, piece in enumerate(pieces) if piece[0] == (comma,)]
     near = places and _length(pieces[places[-1] :]) <= _COMMA_REACH
     return places[-1] + 1 if near else len(pieces)

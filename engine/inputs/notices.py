@@ -1,4 +1,4 @@
-"""What the user should know of a picture that was painted all the same."""
+"""Notices: what the user should know about a picture that was painted nevertheless."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What AUTOMATIC1111's web UI understands in a prompt: weights, `BREAK`, tags. No tokenizer and no tensor here.
+"""Parse prompts as AUTOMATIC1111's web UI does: weights, `BREAK`, tags. No tokenizer and no tensor here.
 
-The rules are those of its wiki page "Features", so that a pasted prompt means here what it means there.
+The rules are those of its wiki page "Features", so that a pasted prompt has the same meaning.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from engine.inputs.notices import Notice
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 # A weight beyond it overflows 16 bits or drowns every other word.
 MAX_WEIGHT = 10.0
+# Products of nested weights stay finite, so that infinity times 0 does not become NaN.
+_FINITE = 1e9
 
 _MARKUP = re.compile(
     r"""
@@ -26,7 +28,7 @@ _MARKUP = re.compile(
     re.VERBOSE,
 )
 _TAG = re.compile(r"<\w+:[^<>]*>")  # <lora:name:1>, <hypernet:name:1>
-# What that web UI reads as a change of the prompt from step to step, and as several prompts
+# Prompt editing ([from:to:when], [this|that]) and composition (AND)
 _SCHEDULE = re.compile(r"(?<!\\)\[[^\[\]]*(?::\s*[\d.]+\s*|\|[^\[\]]*)\]|\bAND\b")
 _EMBEDDING = re.compile(r"\bembedding:(?P<name>[\w.-]*\w)", re.ASCII | re.IGNORECASE)
 _LOOKS_LIKE_SYNTAX = re.compile(
@@ -49,40 +51,40 @@ class Words:
     weight: float = 1.0
 
 
-# What stands between two BREAKs
+# The text between two BREAKs
 Section = list[Words]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A prompt as it was understood, and what of it was not."""
+    """A parsed prompt, and notices of the parts that are ignored."""
 
     sections: Sequence[Section]
     notices: tuple[Notice, ...] = ()
 
 
 def read_plain(text: str, name: str) -> Reading:
-    """The whole text as words; `name` is the field's. A notice tells of what looks like markup."""
+    """Take the whole text as words, with a notice where it looks like markup. `name` is the name of its field."""
     notices = []
     if found := _first_few(_LOOKS_LIKE_SYNTAX.finditer(text)):
-        detail = f'{name} was read as plain words, {found} too; prompt_syntax "a1111" reads this as markup'
+        detail = f'{name} was read as plain words, including {found}; prompt_syntax "a1111" reads this as markup'
         notices.append(Notice("prompt-syntax-ignored", detail))
     if found := _first_few(_TAG.finditer(text)):
-        detail = f"{name} was read as plain words, {found} too: a prompt cannot choose a LoRA or a hypernetwork here"
+        detail = f"{name} was read as plain words, including {found}: a prompt cannot select a LoRA or a hypernetwork"
         notices.append(Notice("prompt-syntax-ignored", detail))
     return Reading([[Words(text)]], tuple(notices))
 
 
 def read_a1111(text: str, name: str, embeddings: Collection[str] = ()) -> Reading:
-    """Sections of weighted words. Tags, and textual inversions other than `embeddings`, are taken out of the text."""
+    """Parse weights and BREAK. Tags, and textual inversions that are not in `embeddings`, are removed with a notice."""
     notices = []
     if found := _first_few(_TAG.finditer(text)):
-        detail = f"{found} was left out of {name}: a prompt cannot choose a LoRA or a hypernetwork here"
+        detail = f"{found} was removed from {name}: a prompt cannot select a LoRA or a hypernetwork"
         notices.append(Notice("prompt-syntax-ignored", detail))
         text = _TAG.sub("", text)
     unknown = [match for match in _EMBEDDING.finditer(text) if match["name"].lower() not in embeddings]
     if unknown:
-        detail = f"{_first_few(unknown)} was left out of {name}: this model has no such textual inversion"
+        detail = f"{_first_few(unknown)} was removed from {name}: this model has no such textual inversion"
         notices.append(Notice("prompt-embedding-unknown", detail))
         for match in reversed(unknown):
             text = text[: match.start()] + text[match.end() :]
@@ -92,37 +94,39 @@ def read_a1111(text: str, name: str, embeddings: Collection[str] = ()) -> Readin
     sections = parse_weights(text)
     heaviest = max((abs(words.weight) for section in sections for words in section), default=1.0)
     if heaviest > MAX_WEIGHT:
-        detail = f"{name} has a weight of {heaviest:.4g}; no weight counts more than {MAX_WEIGHT:g}"
+        detail = f"{name} has a weight of {heaviest:.4g}; weights are limited to {MAX_WEIGHT:g}"
         notices.append(Notice("prompt-weight-limited", detail))
-        sections = [[_limited(words) for words in section] for section in sections]
+        sections = [
+            [replace(words, weight=_limited(words.weight, MAX_WEIGHT)) for words in section] for section in sections
+        ]
     return Reading(sections, tuple(notices))
 
 
-def calls_of(embeddings: Collection[str], syntax: str) -> re.Pattern[str] | None:
-    """Matches where a prompt names a textual inversion, with the name as the group `name`; None where there is none.
+def embedding_pattern(embeddings: Collection[str], syntax: str) -> re.Pattern[str] | None:
+    """Match the textual inversions in a prompt, with the name as group `name`. None if the model has none.
 
-    `<name>` in plain text, as in diffusers. AUTOMATIC1111 takes the name alone, ComfyUI `embedding:name`.
+    Plain text has `<name>`, as in diffusers; "a1111" also the bare name, as there, and ComfyUI's `embedding:name`.
     """
     if not embeddings:
         return None
     longest_first = sorted(embeddings, key=len, reverse=True)
-    # ASCII alone: otherwise letters such as the long s would match, and are no letter of a name in lower case.
+    # ASCII only: case-insensitive matching would also accept letters such as the long s.
     names = f"(?P<name>(?ai:{'|'.join(map(re.escape, longest_first))}))"
     return re.compile(f"<{names}>" if syntax == "plain" else rf"<?(?i:\bembedding:)?(?<![\w.-]){names}(?![.-]?\w)>?")
 
 
 def _first_few(matches: Iterable[re.Match[str]]) -> str:
-    """What was found, quoted, for a sentence: three at most; empty where nothing was."""
+    """Quote the first three matches for a message; empty if there are none."""
     found = list(dict.fromkeys(match[0] for match in matches))
     return ", ".join(repr(each[:60]) for each in found[:3]) + (" and others" if len(found) > 3 else "")
 
 
-def _limited(words: Words) -> Words:
-    return replace(words, weight=min(max(words.weight, -MAX_WEIGHT), MAX_WEIGHT))
+def _limited(weight: float, most: float) -> float:
+    return min(max(weight, -most), most)
 
 
 def parse_weights(text: str) -> list[Section]:
-    """Sections of runs of words, neighbours of one weight joined. At least one section; one may be empty.
+    """Split a prompt into sections, and each into runs of words of one weight. Sections may be empty.
 
     A bracket that is never closed reaches to the end of the text; one that was never opened is a word.
     """
@@ -137,7 +141,7 @@ def parse_weights(text: str) -> list[Section]:
 
 
 class _Runs:
-    """Runs of words, None for a BREAK, and where among them each open bracket stands."""
+    """The parsed runs, with None for a BREAK, and the positions of brackets that are still open."""
 
     def __init__(self) -> None:
         self._runs: list[Words | None] = []
@@ -168,7 +172,7 @@ class _Runs:
     def _weigh(self, start: int, factor: float) -> None:
         for index in range(start, len(self._runs)):
             if (run := self._runs[index]) is not None:
-                self._runs[index] = replace(run, weight=run.weight * factor)
+                self._runs[index] = replace(run, weight=_limited(run.weight * factor, _FINITE))
 
     def close(self) -> list[Section]:
         """Brackets that are still open reach to the end."""

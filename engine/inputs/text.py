@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from engine.inputs.chunks import Chunk, Vocabulary, many_chunks, one_chunk
 from engine.inputs.notices import Notice
-from engine.inputs.prompt_syntax import Reading, calls_of, read_a1111, read_plain
+from engine.inputs.prompt_syntax import Reading, embedding_pattern, read_a1111, read_plain
 from recipe.errors import FieldError, RecipeError
 from recipe.facts import clip_skip_fault
 from recipe.fields import Recipe
@@ -41,8 +42,8 @@ class Conditioning:
 Encoded = tuple[Sequence[torch.Tensor], torch.Tensor | None]
 # From the models, a row of token ids (1, tokens) for each on its device, and the number of layers to skip
 Embed = Callable[[Sequence[Any], Sequence[torch.Tensor], int], Encoded]
-# The same part of a prompt, once for each tokenizer
-ChunkOfAll = tuple[Chunk, ...]
+# The same part of a prompt, as each tokenizer reads it
+ChunkPerTokenizer = tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,10 @@ class PromptEncoder:
     embed: Embed
     zero_negative: bool = False
     embeddings: tuple[Mapping[str, tuple[int, ...]], ...] = ()
-    _cache: OrderedDict[tuple[ChunkOfAll, int], TextEmbedding] = field(default_factory=OrderedDict, repr=False)
+    _cache: OrderedDict[tuple[ChunkPerTokenizer, int], TextEmbedding] = field(default_factory=OrderedDict, repr=False)
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts. What of them is not painted is told in a notice, never left out in silence.
-
-        The shorter one is filled up with chunks of no words.
+        """Embed both prompts, the shorter one padded with empty chunks. Every part that is ignored gets a notice.
 
         Raises:
             RecipeError: when `clip_skip` leaves no layer.
@@ -82,7 +81,7 @@ class PromptEncoder:
 
     @property
     def max_clip_skip(self) -> int:
-        """So that one layer of each model is left. Two models (SDXL) never use their last layer."""
+        """One layer of each model must be left. SDXL, with two models, never uses their last layer."""
         return min(int(model.config.num_hidden_layers) for model in self.models) - len(self.models)
 
     def _check_clip_skip(self, skipped: int) -> None:
@@ -94,25 +93,25 @@ class PromptEncoder:
         embeddings = self.embeddings or ({},) * len(self.tokenizers)
         return tuple(map(Vocabulary, self.tokenizers, embeddings))
 
-    def _chunks(self, text: str, name: str, syntax: str) -> tuple[list[ChunkOfAll], tuple[Notice, ...]]:
-        """What of a text is read, in chunks; `name` is its field's."""
+    def _chunks(self, text: str, name: str, syntax: str) -> tuple[list[ChunkPerTokenizer], tuple[Notice, ...]]:
+        """The chunks of a text, and notices of what is ignored. `name` is the name of its field."""
         known = self.embeddings[0] if self.embeddings else {}
-        called = calls_of(known, syntax)
+        names = embedding_pattern(known, syntax)
         reading = read_plain(text, name) if syntax == "plain" else read_a1111(text, name, known)
-        split = [_split(vocabulary, reading, called, syntax) for vocabulary in self._vocabularies]
+        split = [_split(vocabulary, reading, names, syntax) for vocabulary in self._vocabularies]
         notices = reading.notices + _cut_notice(self._vocabularies[0], *split[0], name, syntax)
         rows = [tuple(row) for row in zip_longest(*(chunks for chunks, _ in split), fillvalue=Chunk())]
         return rows, notices
 
-    def _embedding(self, chunks: Sequence[ChunkOfAll], length: int, clip_skip: int) -> TextEmbedding:
-        """Of `length` chunks side by side; the embedding of the whole text is that of the first."""
+    def _embedding(self, chunks: Sequence[ChunkPerTokenizer], length: int, clip_skip: int) -> TextEmbedding:
+        """Concatenate the states of the chunks, padded to `length` with empty ones. `pooled` is the first chunk's."""
         empty = (Chunk(),) * len(self.models)
         parts = [self._cached(chunk, clip_skip) for chunk in [*chunks, *[empty] * (length - len(chunks))]]
         if length == 1:
             return parts[0]
         return TextEmbedding(torch.cat([part.states for part in parts], 1), parts[0].pooled)
 
-    def _cached(self, chunk: ChunkOfAll, clip_skip: int) -> TextEmbedding:
+    def _cached(self, chunk: ChunkPerTokenizer, clip_skip: int) -> TextEmbedding:
         key = (chunk, clip_skip)
         if key not in self._cache:
             self._cache[key] = self._embed(chunk, clip_skip)
@@ -121,7 +120,7 @@ class PromptEncoder:
             self._cache.popitem(last=False)
         return self._cache[key]
 
-    def _embed(self, chunk: ChunkOfAll, clip_skip: int) -> TextEmbedding:
+    def _embed(self, chunk: ChunkPerTokenizer, clip_skip: int) -> TextEmbedding:
         each = list(zip(self._vocabularies, chunk, self.models, strict=True))
         rows = [torch.tensor([vocabulary.row(part)], device=model.device) for vocabulary, part, model in each]
         states, pooled = self.embed(self.models, rows, clip_skip)
@@ -132,11 +131,13 @@ class PromptEncoder:
         return TextEmbedding(torch.cat(weighted, -1), pooled)
 
 
-def _split(vocabulary: Vocabulary, reading: Reading, called: Any, syntax: str) -> tuple[list[Chunk], list[int]]:
-    """Chunks that are read, and tokens that are not."""
-    sections: Iterable[Any] = (vocabulary.pieces(section, called) for section in reading.sections)
+def _split(
+    vocabulary: Vocabulary, reading: Reading, names: re.Pattern[str] | None, syntax: str
+) -> tuple[list[Chunk], list[int]]:
+    """The chunks of a text, and the tokens beyond the last one."""
+    sections = (vocabulary.pieces(section, names) for section in reading.sections)
     if syntax == "plain":
-        return one_chunk(next(iter(sections)), vocabulary.limit)
+        return one_chunk(next(sections), vocabulary.limit)
     comma = vocabulary.ids(",")
     return many_chunks(sections, vocabulary.limit, comma[0] if len(comma) == 1 else None)
 
@@ -172,10 +173,10 @@ def embed_with_two_clips(models: Sequence[Any], token_ids: Sequence[torch.Tensor
 
 
 def weigh(states: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """Each token's state (1, tokens, dim) times its weight, and all of them scaled to the mean that they had.
+    """Multiply each token's state (1, tokens, dim) by its weight, then restore the mean of all states.
 
-    The mean is restored as AUTOMATIC1111's web UI does, except where it is nothing but rounding: there its quotient
-    would be noise.
+    AUTOMATIC1111's web UI restores the mean by this quotient. Where the mean is only a rounding error, the quotient
+    would be noise and is not applied.
     """
     plain = states.float()
     weighted = plain * torch.tensor(weights, device=states.device)[None, :, None]

@@ -123,3 +123,10 @@ def test_a_weight_that_would_drown_everything_is_limited_and_told() -> None:
     assert MAX_WEIGHT in {words.weight for words in reading.sections[0]}
     assert max(abs(words.weight) for words in reading.sections[0]) == MAX_WEIGHT
     assert [notice.code for notice in reading.notices] == ["prompt-weight-limited"]
+
+
+def test_no_weight_is_infinite_or_no_number() -> None:
+    nested = "(" * 150 + "x" + ":999999)" * 149
+    for text in (nested + ":0)", f"(x:{'9' * 400})", f"((x:0):{'9' * 400})"):
+        weights = [words.weight for section in read_a1111(text, "prompt").sections for words in section]
+        assert all(abs(weight) <= MAX_WEIGHT for weight in weights)

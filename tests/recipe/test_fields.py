@@ -67,7 +67,7 @@ def test_a_character_that_no_text_in_a_picture_can_hold_is_refused_by_its_code(f
     told = faults(**{field: f"hills{character}lake"})
     assert list(told) == [field]
     assert f"U+{ord(character):04X}" in told[field]
-    assert "character 5" in told[field]
+    assert "at index 5" in told[field]
 
 
 def test_lines_tabs_and_every_script_are_accepted() -> None:
