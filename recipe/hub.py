@@ -68,15 +68,17 @@ def list_files(repository: str, commit: str) -> list[str]:
     return [file.rfilename for file in info.siblings or ()]
 
 
-def download(repository: str, commit: str, files: Collection[str]) -> Path:
-    """Fetch what is not yet cached of `files`, however long it takes; the folder of the commit.
+def download(repository: str, revision: str | None, files: Collection[str]) -> Path:
+    """Fetch what is not yet cached of `files`, all of one commit, however long it takes; the commit's folder.
 
     Raises:
         ModelError
     """
     from huggingface_hub import snapshot_download
 
-    return Path(_called(repository, lambda: snapshot_download(repository, revision=commit, allow_patterns=list(files))))
+    return Path(
+        _called(repository, lambda: snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+    )
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
@@ -101,7 +103,8 @@ def _fetch_configs(repository: str, revision: str | None) -> Path:
         single = next((name for name in names if name.endswith(".safetensors") and "/" not in name), None)
         remedy = f"; fetch its file {single} and give the file's path" if single else ""
         raise ModelError(f"{repository} has no {INDEX}: it is no model in diffusers' component layout{remedy}")
-    folder = download(repository, info.sha, [name for name in names if name in (INDEX, *CONFIG_FILES.values())])
+    # By the revision's name: the cache then knows which commit a branch was at.
+    folder = download(repository, revision, [name for name in names if name in (INDEX, *CONFIG_FILES.values())])
     choose(names, read_configs(folder))  # refuses what is there as pickles alone
     return folder
 
