@@ -83,7 +83,8 @@ class Field:
         if self.max_length is not None and len(text) > self.max_length:
             return f"must be at most {self.max_length} characters, not {len(text)}"
         if found := _UNPRINTABLE.search(text):
-            return f"must not contain U+{ord(found[0]):04X} (at index {found.start()}): a picture's metadata cannot hold it"
+            where = f"U+{ord(found[0]):04X} (at index {found.start()})"
+            return f"must not contain {where}: a picture's metadata cannot hold it"
         return None
 
 
@@ -192,8 +193,8 @@ class Recipe:
         choices=PROMPT_SYNTAXES,
         help="How both prompts are read; null: plain. `plain` takes them as words and cuts them after 75 tokens."
         " `a1111` parses them as AUTOMATIC1111's web UI does: (word) has the weight 1.1, (word:1.4) 1.4, [word] 1/1.1;"
-        " \\( is a parenthesis; BREAK begins a new chunk; embedding:name is a textual inversion of the model; and longer"
-        " text is read in up to 8 chunks of 75 tokens",
+        " \\( is a parenthesis; BREAK begins a new chunk; embedding:name is a textual inversion of the model; and"
+        " longer text is read in up to 8 chunks of 75 tokens",
     )
     clip_skip: int = _of(
         0,
@@ -201,7 +202,8 @@ class Recipe:
         since_first=False,
         minimum=0,
         help="Number of layers of the text encoder to skip at its end, as in diffusers (AUTOMATIC1111 counts one more);"
-        " null: the model's default. With `plain` prompts it applies to prompt only, as in diffusers; with `a1111` to both",
+        " null: the model's default. With `plain` prompts it applies to prompt only, as in diffusers; with `a1111` to"
+        " both",
     )
 
     def __post_init__(self) -> None:
