@@ -13,7 +13,7 @@ import pytest
 
 from testkit.processes import ROOT, Stack
 
-SOURCE = ROOT / "tests" / "typescript"
+SOURCE = ROOT / "tests" / "client" / "typescript"
 
 
 def npm(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

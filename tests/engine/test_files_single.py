@@ -18,6 +18,7 @@ from engine.batching import MicroBatches
 from engine.loading import load_model
 from engine.paint import paint
 from recipe.errors import ModelError
+from recipe.fields import Recipe
 from recipe.models import find_model, parse_models
 from recipe.request import resolve
 from testkit.original_names import write_single_file
@@ -125,4 +126,5 @@ def test_names_of_old_merges_are_understood(sd15_file: Path, tmp_path: Path) -> 
     renamed = {name.replace("text_model.", ""): weight for name, weight in load_file(sd15_file).items()}
     save_file(renamed, tmp_path / "old.safetensors")
     old, new = (load_model(find_model(str(path)), device="cpu") for path in (tmp_path / "old.safetensors", sd15_file))
-    assert torch.equal(old.encode("hills", "").positive.states, new.encode("hills", "").positive.states)
+    hills = Recipe(prompt="hills")
+    assert torch.equal(old.encode(hills).positive.states, new.encode(hills).positive.states)
