@@ -123,7 +123,8 @@ class Finisher:
         with _phase("png", timings):
             pixels = np.frombuffer(done.image, np.uint8).reshape(done.height, done.width, 3)
             params = Recipe.of(record.input)
-            png = encode_png(pixels, params, model=record.input["model"], revision=done.revision)
+            model = record.input["model"]
+            png = encode_png(pixels, params, model=model, revision=done.revision, made_with=done.made_with)
         with _phase("store", timings):
             image = self._store_png(record, lease, png)
         if image is None:

@@ -115,7 +115,10 @@ class Preview(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Done(_Message):
-    """The picture: `height` x `width` pixels of 3 bytes. `timings` are seconds by phase."""
+    """The picture: `height` x `width` pixels of 3 bytes. `timings` are seconds by phase.
+
+    `made_with` is what beside the recipe decides the pixels (`engine.picture.provenance`).
+    """
 
     image: Bytes = field(repr=False)
     width: int
@@ -125,6 +128,7 @@ class Done(_Message):
     notices: list[dict[str, str]]
     revision: str
     memory: DeviceMemory | None = None
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from engine.batching import is_out_of_memory
 from engine.errors import Interrupted
 from engine.model import Model
 from engine.paint import paint
+from engine.picture import provenance
 from jobs import logs
 from jobs.settings import Settings
 from recipe.errors import PaintError
@@ -169,6 +170,7 @@ class Painter:
             notices=[asdict(notice) for notice in panorama.notices],
             revision=model.revision,
             memory=_memory(model),
+            made_with=provenance(str(model.dtype).removeprefix("torch."), model.device.type),
         )
 
     def _report_loaded(self, name: str, model: Model, seconds: float) -> None:

@@ -35,6 +35,8 @@ def test_a_panorama_is_accepted_painted_and_fetched(http: httpx.Client) -> None:
         "guidance_rescale": 0.0,
         "guidance_start": 0.0,
         "guidance_end": 1.0,
+        "prompt_syntax": "plain",
+        "clip_skip": 0,
     }
     job = finished(http, job["id"])
     assert (job["state"], job["error"], job["attempt"]) == ("succeeded", None, 1)
@@ -50,6 +52,7 @@ def test_a_panorama_is_accepted_painted_and_fetched(http: httpx.Client) -> None:
     recipe = json.loads(picture.text["recipe"])  # type: ignore[attr-defined]
     assert {key: recipe[key] for key in PANORAMA} == PANORAMA
     assert recipe["model_revision"] == job["model"]["revision"]
+    assert (recipe["dtype"], recipe["device"]) == ("float32", "cpu")
 
 
 def test_the_resolved_input_paints_the_same_picture_again(http: httpx.Client) -> None:
