@@ -51,6 +51,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         ("internal-error", 500, "The server met an unexpected error"),  # also the `error` of a job
         ("image-damaged", 500, "The stored image does not match its digest"),
         ("unavailable", 503, "The {service} does not answer"),
+        ("model-pending", 503, "What the model can paint is not known yet"),
         ("image-store-full", 507, "The image store is full"),
         ("queue-storage-full", 507, "The queue's storage is full"),
         # The `error` of a failed job

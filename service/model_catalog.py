@@ -13,12 +13,17 @@ from collections.abc import Iterator, Mapping
 
 from recipe.errors import ModelError
 from recipe.facts import ModelFacts
+from recipe.hub import HubUnreachable
 from recipe.models import ModelSpec
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 60.0
 _PENDING = "its configuration is still being fetched"
+
+
+class ModelPending(Exception):
+    """A model whose configuration could not be read yet: the request may be right, and is to be sent again."""
 
 
 class ModelCatalog(Mapping[str, ModelSpec]):
@@ -28,12 +33,14 @@ class ModelCatalog(Mapping[str, ModelSpec]):
         self._specs = dict(specs)
         self._facts: dict[str, ModelFacts] = {}
         self._unavailable: dict[str, str] = {}
+        self._pending: set[str] = set()  # those of the unavailable that may come
         self._task: asyncio.Task[None] | None = None
         for name, spec in self._specs.items():
             if spec.path:
                 self._read(name)
             else:
                 self._unavailable[name] = _PENDING
+                self._pending.add(name)
 
     def __getitem__(self, name: str) -> ModelSpec:
         return self._specs[name]
@@ -53,6 +60,17 @@ class ModelCatalog(Mapping[str, ModelSpec]):
     def unavailable(self) -> Mapping[str, str]:
         """Why a model cannot be asked for, by its name."""
         return self._unavailable
+
+    def refusal(self, name: str) -> str | None:
+        """Why a model cannot be asked for, or None where it can.
+
+        Raises:
+            ModelPending: while that is not known.
+        """
+        reason = self._unavailable.get(name)
+        if name in self._pending:
+            raise ModelPending(f"model {name}: {reason}")
+        return reason
 
     def facts(self, name: str) -> ModelFacts | None:
         """What is known of a model; None while it is unavailable."""
@@ -83,5 +101,8 @@ class ModelCatalog(Mapping[str, ModelSpec]):
             if self._unavailable.get(name) != str(error):
                 log.error("model %s cannot be asked for: %s", name, error)
             self._unavailable[name] = str(error)
+            if not isinstance(error, HubUnreachable):
+                self._pending.discard(name)
         else:
+            self._pending.discard(name)
             self._unavailable.pop(name, None)

@@ -21,6 +21,7 @@ from jobs.idempotency import KeyReused
 from jobs.problems import PROBLEMS
 from jobs.store import StoreError, StoreFull
 from recipe.errors import RecipeError
+from service.model_catalog import ModelPending
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ def problem_of(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return 
             return error
         case RecipeError():
             return invalid_request(invalid_fields(error))
+        case ModelPending():
+            return ProblemError("model-pending", f"{error}. Nothing was accepted.", headers={"Retry-After": "30"})
         case RequestValidationError():
             return invalid_request([_parameter_problem(item) for item in error.errors()])
         case ClientDisconnect():  # the client is gone, so nobody reads this answer; it keeps a 500 out of the log
@@ -133,6 +136,7 @@ def install(app: FastAPI) -> None:
     for kind in (
         ProblemError,
         RecipeError,
+        ModelPending,
         RequestValidationError,
         QueueFull,
         ClientDisconnect,

@@ -16,12 +16,13 @@ def resolve_input(services: Services, request: PanoramaRequest) -> dict[str, Any
 
     Raises:
         ProblemError, RecipeError: names each invalid field.
+        ModelPending: while it is not known what the model can paint.
     """
     name = request.model or services.catalog.default
     if name not in services.catalog:
         known = ", ".join(services.catalog)
         raise invalid_request([FieldProblem(pointer="#/model", detail=f"must be one of {known}; not {name!r}")])
-    if reason := services.catalog.unavailable.get(name):
+    if reason := services.catalog.refusal(name):
         detail = f"cannot be painted by this server: {reason}"
         raise invalid_request([FieldProblem(pointer="#/model", detail=detail)])
     recipe = request.resolve(services.catalog[name], max_width=services.settings.max_width)

@@ -64,6 +64,8 @@ def source(name: str) -> str:
         "IDEMPOTENCY_TTL": keys.IDEMPOTENCY_TTL_SECONDS,
     }
     constants += [f"local {constant} = {number}" for constant, number in numbers.items()]
-    folder = files(__name__)
-    parts = [(folder / f"{part}.lua").read_text() for part in ("outbox", "observe", "prelude", "abilities", name)]
-    return "\n".join([*constants, *parts])
+    return "\n".join([*constants, *map(_read, ("outbox", "observe", "prelude", "abilities", name))])
+
+
+def _read(part: str) -> str:
+    return (files(__name__) / f"{part}.lua").read_text()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from testkit.http import assert_problem
+from testkit.http import assert_problem, jobs_made
+from testkit.processes import free_port
 from testkit.quirky import build, scheduler, unet
 from testkit.workerless import running_workerless_api
 
@@ -32,6 +33,22 @@ def test_a_model_that_cannot_be_painted_says_why_and_the_others_go_on(tmp_path: 
         assert problem["errors"][0]["pointer"] == "#/model"
         assert "in_channels is 9" in problem["errors"][0]["detail"]
         assert "in_channels is 9" in api.stack.log(), "operators are told once, when the server starts"
+        assert api.http.post("/panoramas", json={"prompt": "a"}).status_code == 202
+
+
+def test_a_model_that_is_not_known_yet_is_no_fault_of_the_request(tmp_path: Path) -> None:
+    """The hub cannot be reached: what may be right is not refused for good, nor half of a batch accepted."""
+    entries = {"good": {"source": str(build(tmp_path / "good"))}, "far": {"source": "some/model"}}
+    nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HOME": str(tmp_path / "hub")}
+    with running_workerless_api(tmp_path / "api", PANORAMAS_MODELS=json.dumps(entries), **nowhere) as api:
+        asked = {"prompt": "a", "model": "far"}
+        refused = api.http.post("/panoramas", json=asked)
+        assert assert_problem(refused, 503)["type"].endswith(":model-pending")
+        assert refused.headers["retry-after"]
+        items = {"items": [{"prompt": "a"}, asked]}
+        for prefer in ("handling=strict", "handling=lenient"):
+            assert_problem(api.http.post("/batches", json=items, headers={"prefer": prefer}), 503)
+        assert jobs_made(api.stack) == 0
         assert api.http.post("/panoramas", json={"prompt": "a"}).status_code == 202
 
 
