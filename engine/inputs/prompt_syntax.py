@@ -167,7 +167,7 @@ class _Runs:
         if match["close"] == "]":
             self._weigh(self._opened["["].pop(), _SQUARE)
         else:
-            self._weigh(self._opened["("].pop(), float(match["weight"] or _ROUND))
+            self._weigh(self._opened["("].pop(), _limited(float(match["weight"] or _ROUND), _FINITE))
 
     def _weigh(self, start: int, factor: float) -> None:
         for index in range(start, len(self._runs)):
