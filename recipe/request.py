@@ -13,7 +13,8 @@ from recipe.models import ModelSpec
 from recipe.presets import PRESETS
 
 _LARGEST_UNIFORM_STRIDE = 16
-
+# What a picture's recipe says of its making beside the fields of a request: no part of what may be asked for.
+PROVENANCE = ("model_revision", "engine_version", "dtype", "device")
 
 # Fields of a request that choose defaults for the others, and are no part of the recipe.
 MODEL = Field(kind=str, max_length=100, help="A name from GET /models; null: the server's default")

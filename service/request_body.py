@@ -13,6 +13,7 @@ from fastapi import Request
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from recipe.request import PROVENANCE
 from service.png_recipe import read_recipe
 from service.problems import FieldProblem, ProblemError, body_problems, invalid_request
 from service.schemas.requests import PanoramaRequest
@@ -68,7 +69,7 @@ def panorama_from_png(file: IO[bytes]) -> PanoramaRequest:
     """
     try:
         recipe = from_json(read_recipe(file))
-        fields = {name: value for name, value in recipe.items() if name != "model_revision"}
+        fields = {name: value for name, value in recipe.items() if name not in PROVENANCE}
         return PanoramaRequest.model_validate(fields)
     except ValidationError as error:
         raise invalid_request(body_problems(error)) from error

@@ -16,6 +16,7 @@ from PIL import Image
 
 from engine.picture import encode_png, provenance
 from recipe.fields import Recipe
+from recipe.request import PROVENANCE
 
 PARAMS = Recipe(prompt='snow & "mist" über Zürich', negative_prompt="people", width=520, height=512, seed=2**53 - 1)
 
@@ -49,7 +50,7 @@ def test_the_recipe_holds_everything_that_determines_the_picture() -> None:
 
 def test_the_recipe_says_what_painted_it() -> None:
     made_with = provenance("bfloat16", "cuda")
-    assert set(made_with) == {"engine_version", "dtype", "device"}
+    assert {"model_revision", *made_with} == set(PROVENANCE)
     png = encode_png(picture(8, 8), PARAMS, model="demo", revision="abc", made_with=made_with)
     recipe = json.loads(Image.open(io.BytesIO(png)).text["recipe"])  # type: ignore[attr-defined]
     assert {name: recipe[name] for name in made_with} == made_with

@@ -41,7 +41,7 @@ def test_stable_diffusions_revisions_are_pinned_where_the_mirrors_moved() -> Non
 
 def test_sizes_come_from_the_models_own_configuration(tiny_model: Path) -> None:
     assert find_model(str(tiny_model)).facts() == ModelFacts(window=16, latent_factor=8, max_clip_skip=1)
-    assert BUILTIN["2.0"].facts() == ModelFacts(window=64, latent_factor=8)
+    assert BUILTIN["2.0"].facts() == ModelFacts(window=64, latent_factor=8, max_clip_skip=22)
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
