@@ -9,14 +9,20 @@ from pydantic import BaseModel, Field, create_model
 
 from jobs.board import JobView
 from jobs.record import Priority, State
+from recipe.field import Field as RecipeField
+from recipe.field import fields_of
 from recipe.fields import DEFAULTS
-from recipe.fields import Field as RecipeField
 from recipe.request import REQUEST_FIELDS
 from service.schemas.common import ID_PATTERN, utc_time
 
 
 def _resolved_field(name: str, spec: RecipeField) -> tuple[Any, Any]:
-    return spec.kind, (... if spec.since_first else DEFAULTS[name])
+    default: Any = ... if spec.since_first else DEFAULTS[name]
+    if spec.max_items is None:
+        return spec.kind, default
+    fields: dict[str, Any] = {each: (own.kind, ...) for each, own in fields_of(spec.kind).items()}
+    item: Any = create_model(f"Resolved{spec.kind.__name__}", **fields)
+    return list[item], list(default)
 
 
 _RESOLVED_FIELDS: dict[str, Any] = {

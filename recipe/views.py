@@ -7,6 +7,7 @@ last view lies flush with the edge, so that every cell is covered for every size
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -35,6 +36,18 @@ def plan_views(
     Raises:
         ValueError: when a side is smaller than the window or the stride leaves gaps.
     """
+    tops, lefts = view_starts(height, width, window, stride, circular=circular, shift=shift)
+    return views_at(tops, lefts, window)
+
+
+def view_starts(
+    height: int, width: int, window: int, stride: int, *, circular: bool = False, shift: tuple[int, int] = (0, 0)
+) -> tuple[list[int], list[int]]:
+    """The first rows and the first columns of the views of `plan_views`, ascending: every pair of them is a view.
+
+    Raises:
+        ValueError: as `plan_views`.
+    """
     if min(height, width) < window:
         raise ValueError(f"no {window}x{window} view fits a canvas of {height}x{width} cells")
     if not 1 <= stride <= window:
@@ -44,9 +57,12 @@ def plan_views(
         lefts = sorted((left - across) % width for left in range(0, width, stride))
     else:
         lefts = _starts(width, window, stride, across)
-    return tuple(
-        View(top, top + window, left, left + window) for top in _starts(height, window, stride, down) for left in lefts
-    )
+    return _starts(height, window, stride, down), lefts
+
+
+def views_at(tops: Sequence[int], lefts: Sequence[int], window: int) -> tuple[View, ...]:
+    """The view at every pair of a first row and a first column, row by row."""
+    return tuple(View(top, top + window, left, left + window) for top in tops for left in lefts)
 
 
 def _starts(length: int, window: int, stride: int, shift: int) -> list[int]:
