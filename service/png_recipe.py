@@ -7,7 +7,7 @@ import zlib
 from typing import IO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_BYTES = 256 * 1024
+_MAX_BYTES = 1 << 20  # as many regions as there may be, with the longest prompts in escaped JSON
 
 
 def read_recipe(file: IO[bytes]) -> bytes:

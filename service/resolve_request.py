@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from recipe.cost import network_samples
+from recipe.facts import ModelFacts
 from recipe.fields import Recipe
 from service.dependencies import Services
 from service.problems import FieldProblem, invalid_request
@@ -26,7 +28,8 @@ def resolve_input(services: Services, request: PanoramaRequest) -> dict[str, Any
         detail = f"cannot be painted by this server: {reason}"
         raise invalid_request([FieldProblem(pointer="#/model", detail=detail)])
     recipe = request.resolve(services.catalog[name], max_width=services.settings.max_width)
-    if over_limit := _over_limit(services, recipe):
+    over_limit = _over_limit(services, recipe) or _too_many_samples(services, recipe, services.catalog[name].facts())
+    if over_limit:
         raise invalid_request(over_limit)
     return {**asdict(recipe), "model": name}
 
@@ -67,3 +70,16 @@ def _over_limit(services: Services, recipe: Recipe) -> list[FieldProblem]:
         )
         problems.append(FieldProblem(pointer="#/num_inference_steps", detail=detail))
     return problems
+
+
+def _too_many_samples(services: Services, recipe: Recipe, facts: ModelFacts) -> list[FieldProblem]:
+    """Asked last: only of a canvas within the other limits is the cost quickly counted."""
+    most, cost = services.settings.max_samples, network_samples(recipe, facts)
+    if cost <= most:
+        return []
+    field, remedy = ("regions", "fewer or smaller regions, ") if recipe.regions else ("view_stride", "")
+    detail = (
+        f"the network would predict {cost} samples, and at most {most} on this server; {remedy}a larger view_stride or"
+        " fewer steps cost less"
+    )
+    return [FieldProblem(pointer=f"#/{field}", detail=detail)]

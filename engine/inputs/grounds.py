@@ -6,6 +6,7 @@ one colour with the noise of the step. Views that show nothing but their region 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -71,13 +72,14 @@ class Grounds:
 
 
 def levels(scheduler: Any, timestep: torch.Tensor) -> tuple[float, float]:
-    """How much of a picture and of noise is in what the network sees at a timestep of the scheduler.
+    """How much of a picture and of noise is in what the network sees at this call of the scheduler.
 
-    Asked with single numbers on the CPU, since `add_noise` would move the scheduler's tables to its argument's device.
+    Solvers that step in sigma scale their input to a variance of one, which tells sigma also between their steps, where
+    `add_noise` knows none. Single numbers on the CPU: `add_noise` would move the scheduler's tables to the device.
     """
     one, none = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    signal, noise = (
-        scheduler.scale_model_input(scheduler.add_noise(picture, added, timestep[None]), timestep)
-        for picture, added in ((one, none), (none, one))
-    )
-    return float(signal), float(noise)
+    scale = float(scheduler.scale_model_input(one, timestep))
+    if scale < 1:
+        return scale, math.sqrt(1 - scale**2)
+    picture, noise = (scheduler.add_noise(*pair, timestep[None]) for pair in ((one, none), (none, one)))
+    return float(picture), float(noise)

@@ -48,7 +48,7 @@ def region_masks(canvas: Canvas) -> torch.Tensor:
         (top, bottom), (left, right) = region.rows(canvas.height), region.columns(canvas.width)
         inside = ((columns - left) % canvas.width) < right - left
         mask[top:bottom, inside] = 1
-    masks[0] = 1 - masks[1:].amax(0)
+    masks[0] = masks[1:].sum(0) == 0
     masks = _averaged(masks, canvas.borders.across, circular=canvas.circular)
     masks = _averaged(masks.mT, canvas.borders.down, circular=False).mT
     weights = torch.tensor([1.0, *(region.weight for region in canvas.regions)], dtype=torch.float64)
