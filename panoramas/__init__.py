@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from panoramas.async_client import AsyncClient
     from panoramas.client import Client
     from panoramas.errors import FieldError, JobFailed, PanoramasError, ServiceError, WaitTimeout
-    from panoramas.params import PanoramaParams, PanoramaRequest
+    from panoramas.params import PanoramaParams, PanoramaRequest, Region
     from panoramas.results import Batch, Event, Job, Picture, Progress, Result
 
 # Imported on first use, because the server's own processes import this package too and need no client.
@@ -19,7 +19,7 @@ _NAMES_IN = {
     "async_client": ("AsyncClient",),
     "client": ("Client",),
     "errors": ("FieldError", "JobFailed", "PanoramasError", "ServiceError", "WaitTimeout"),
-    "params": ("PanoramaParams", "PanoramaRequest"),
+    "params": ("PanoramaParams", "PanoramaRequest", "Region"),
     "results": ("Batch", "Event", "Job", "Picture", "Progress", "Result"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
@@ -37,6 +37,7 @@ __all__ = [
     "PanoramasError",
     "Picture",
     "Progress",
+    "Region",
     "Result",
     "ServiceError",
     "WaitTimeout",

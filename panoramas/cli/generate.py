@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 from panoramas.cli.common import ApiKey, Out, Prompt, Url, app, submit_and_save
+from panoramas.cli.regions import parse_region
 from panoramas.client import DEFAULT_URL, Client
 from panoramas.params import Flag, PanoramaParams
 
@@ -35,6 +36,8 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     options: dict[str, Any] = {"help": flag.help}
     if get_origin(kind) is Mapping:
         kinds, options["parser"], options["metavar"] = (Any,), _json_object, "JSON"
+    elif get_origin(kinds[0]) is Sequence:
+        kinds, options["parser"], options["metavar"] = (list[Any],), parse_region, "LEFT,TOP,RIGHT,BOTTOM:PROMPT"
     elif bool in kinds and type(None) in kinds:
         spelling += f"/--no-{spelling.removeprefix('--')}"
     default = False if kind is bool else None
