@@ -43,6 +43,12 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections of one API process; beyond these the longest idle one makes room, or the new one is"
+        " answered with 503. Less where the system allows fewer open files",
+    )
     api_keys: str = Field(
         "",
         description="Who may use the API: name:sha256-of-the-key, separated by commas; a name may have several keys."
