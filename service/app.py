@@ -30,6 +30,7 @@ from service.model_catalog import ModelCatalog
 from service.openapi_document import DESCRIPTION, openapi_document
 from service.routes import router
 from service.routes.webhooks import outgoing_calls
+from service.slices import Slices
 from service.tracing import TracingMiddleware
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
@@ -96,6 +97,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         outbox=Outbox(redis),
         targets=TargetRules(settings.webhook_allow_http, settings.webhook_networks),
         signer=Signer(settings.webhook_secrets) if settings.webhook_secrets else None,
+        slices=Slices(),
         requests=requests,
         figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
     )

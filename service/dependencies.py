@@ -24,14 +24,14 @@ from service.metrics import RequestMetrics
 from service.model_catalog import ModelCatalog
 from service.problems import ProblemError
 from service.schemas.common import ID_PATTERN
+from service.slices import Slices
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Objects that live as long as the application. `signer` is None
-    when this server calls no webhooks."""
+    """Objects that live as long as the application. `signer` is None when this server calls no webhooks."""
 
     settings: Settings
     catalog: ModelCatalog
@@ -45,6 +45,7 @@ class Services:
     outbox: Outbox
     targets: TargetRules
     signer: Signer | None
+    slices: Slices
     requests: RequestMetrics
     figures: Callable[[], Awaitable[Figures]]
 

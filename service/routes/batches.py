@@ -68,7 +68,7 @@ async def submit_batch(
     body_type, lenient = media_type(request, JSON, JSON_LINES), is_lenient(prefer)
     services.store.check_room()
     async with body_file(request) as file:
-        checked = await check_items(services, file, body_type)
+        checked = await check_items(services, file, body_type, lenient=lenient)
         if checked.refused and not (lenient and checked.accepted):
             raise checked.refusal()
         if not checked.accepted:

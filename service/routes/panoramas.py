@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from typing import Any
@@ -68,7 +69,7 @@ async def submit_panorama(
     """
     if media_type(request, JSON, PNG) == PNG:
         async with body_file(request) as file:
-            body = panorama_from_png(file)
+            body = await asyncio.to_thread(panorama_from_png, file)
     else:
         body = panorama_from_json(await request.body())
     job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
