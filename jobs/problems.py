@@ -30,6 +30,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         ("http-error", 400, "Bad Request"),  # any other error of the web framework, with that error's status and phrase
         ("not-http", 400, "This is not HTTP/1.1"),
         ("unauthorized", 401, "An API key is needed"),
+        ("cross-site", 403, "Web pages of other sites may not do this"),
         ("not-found", 404, "Not Found"),
         ("no-such-job", 404, "There is no such job"),
         ("no-such-batch", 404, "There is no such batch"),
@@ -47,6 +48,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         ("range-outside", 416, "The range lies outside the image"),
         ("invalid-request", 422, "The request is not valid"),
         ("idempotency-key-reused", 422, "The Idempotency-Key was used before"),
+        ("misdirected", 421, "This server does not answer for that host"),
         ("rate-limited", 429, "Too many requests"),
         ("queue-full", 429, "The queue is full"),
         ("queue-full-for-key", 429, "The queue is full"),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from service.accept import accepts_gzip
 from service.conditional import is_fresh
 from service.problems import ProblemError
 
@@ -84,21 +85,18 @@ def files() -> Files:
     )
 
 
-@router.head("/")
 @router.get("/")
 async def get_page(request: Request) -> Response:
     """The page."""
     return _document(request, "index.html", _POLICY)
 
 
-@router.head("/docs")
 @router.get("/docs")
 async def get_docs(request: Request) -> Response:
     """The API's documentation, shown by Swagger UI."""
     return _document(request, "docs.html", _DOCS_POLICY)
 
 
-@router.head("/page/{version}/{name}")
 @router.get("/page/{version}/{name}")
 async def get_file(version: str, name: str, request: Request) -> Response:
     """A static file. It is not cached under the URL of another version, which two replicas have during an update."""
@@ -122,7 +120,7 @@ def _asset_response(request: Request, asset: Asset, headers: Mapping[str, str]) 
         headers["Vary"] = "Accept-Encoding"
     if is_fresh(request.headers.get("if-none-match"), asset.etag):
         return Response(status_code=304, headers=headers)
-    if asset.zipped and "gzip" in request.headers.get("accept-encoding", ""):
+    if asset.zipped and accepts_gzip(request.headers.get("accept-encoding", "")):
         return Response(asset.zipped, headers={**headers, "Content-Encoding": "gzip"}, media_type=asset.media_type)
     return Response(asset.body, headers=headers, media_type=asset.media_type)
 

@@ -11,12 +11,16 @@ from fastapi import APIRouter, Request, Response
 
 from jobs import logs, tracing
 from jobs.idempotency import Idempotency
+from jobs.store import StoreFull
 from service.dependencies import AppServices, CurrentCaller, IdempotencyKey
 from service.job_response import job_response, retry_after
+from service.links import link
 from service.openapi_responses import problem_responses, response_header
 from service.prefer_header import Prefer, wait_seconds
+from service.problems import ProblemError
 from service.request_body import JSON, PNG, body_file, media_type, panorama_from_json, panorama_from_png
 from service.resolve_request import resolve_input, resolve_webhook_url
+from service.routes.webhooks import outgoing_calls
 from service.schemas.jobs import Job
 
 router = APIRouter(tags=["panoramas"])
@@ -52,6 +56,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     response_model=Job,
     responses={**_RESPONSES, **problem_responses(415, 422, 507)},
     openapi_extra={"requestBody": _BODY},
+    callbacks=outgoing_calls.routes,
 )
 async def submit_panorama(
     request: Request,
@@ -73,22 +78,30 @@ async def submit_panorama(
     else:
         body = panorama_from_json(await request.body())
     job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
-    services.store.check_room()
     idempotency = Idempotency.of(idempotency_key, body.requested_fields()) if idempotency_key else None
-    view = await services.board.submit(
-        uuid.uuid4().hex,
-        job_input,
-        body.metadata,
-        owner=caller.owner,
-        priority=body.priority,
-        idempotency=idempotency,
-        webhook_url=webhook_url,
-    )
+    try:
+        services.store.check_room()
+        view = await services.board.submit(
+            uuid.uuid4().hex,
+            job_input,
+            body.metadata,
+            owner=caller.owner,
+            priority=body.priority,
+            idempotency=idempotency,
+            webhook_url=webhook_url,
+        )
+    except StoreFull:
+        replayed = await services.board.replayed(caller.owner, idempotency) if idempotency else None
+        if replayed is None:
+            raise
+        view = replayed
+    if view.record.deleted:
+        raise ProblemError("expired", "The job of this Idempotency-Key was deleted; another key makes another job.")
     logs.set_job(view.record.id)
     tracing.annotate(panoramas__job_id=view.record.id)
     if not view.replayed:
         log.info("job %s: accepted", view.record.id)
-    headers = {"Location": f"/jobs/{view.record.id}"}
+    headers = {"Location": link(f"/jobs/{view.record.id}")}
     if view.replayed:
         headers["Idempotency-Replayed"] = "true"
     seconds = wait_seconds(prefer, services.settings.max_wait)
