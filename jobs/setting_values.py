@@ -8,7 +8,7 @@ import re
 from urllib.parse import urlsplit
 
 _API_KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9A-Fa-f]{64})")
-_HOST = re.compile(r"(?:\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?|[0-9a-f:]+", re.IGNORECASE)
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 
 
 def parse_api_keys(text: str) -> dict[str, str]:
@@ -67,7 +67,7 @@ def parse_hosts(text: str) -> list[str]:
     """
     hosts = [part.strip().strip("[]").lower() for part in text.split(",") if part.strip()]
     for host in hosts:
-        if host != "*" and not _HOST.fullmatch(host):
+        if host != "*" and not (_HOST.fullmatch(host) or _is_ipv6(host)):
             raise ValueError(f"{host!r} is no host name: neither scheme nor port belongs to it")
     return hosts
 
@@ -98,3 +98,11 @@ def parse_public_url(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("must be an http or https URL of a host and perhaps a path, such as https://example.org/pano")
     return text.rstrip("/")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

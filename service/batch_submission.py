@@ -34,10 +34,15 @@ class CheckedBatch:
     problems: list[FieldProblem] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
 
+    @property
+    def reports_enough(self) -> bool:
+        """Whether further faults are counted and not described."""
+        return len(self.errors) >= _MAX_REPORTED_ITEMS or len(self.problems) >= MOST_FAULTS
+
     def refuse(self, index: int, problems: list[FieldProblem]) -> None:
         self.refused += 1
         self.digest.update(b"-\n")
-        if len(self.errors) < _MAX_REPORTED_ITEMS and len(self.problems) < MOST_FAULTS:
+        if not self.reports_enough:
             own = [FieldProblem(pointer=_pointer_in_item(index, fault), detail=fault.detail) for fault in problems]
             self.errors.append({"index": index, "errors": [fault.model_dump(exclude_none=True) for fault in own]})
             self.problems += problems
@@ -66,16 +71,19 @@ async def check_items(services: Services, file: IO[bytes], body_type: str, *, le
         ProblemError: when the body is no batch, or has too many items.
     """
     checked = CheckedBatch()
-    async for _ in services.slices.of(_checked(services, file, body_type, checked)):
-        if not lenient and len(checked.problems) >= MOST_FAULTS:
-            checked.complete = False
-            break
+    async for _ in services.slices.of(_checked(services, file, body_type, checked, lenient=lenient)):
+        pass
     return checked
 
 
-def _checked(services: Services, file: IO[bytes], body_type: str, checked: CheckedBatch) -> Iterator[None]:
+def _checked(
+    services: Services, file: IO[bytes], body_type: str, checked: CheckedBatch, *, lenient: bool
+) -> Iterator[None]:
     most = services.settings.max_batch_items
     for index, item in enumerate(batch_items(file, body_type, services.settings.max_body_bytes)):
+        if not lenient and checked.reports_enough:
+            checked.complete = False
+            return
         if index >= most:
             raise invalid_request([FieldProblem(pointer="#/items", detail=f"must be at most {most}")])
         if isinstance(item, PanoramaRequest):

@@ -101,7 +101,8 @@ class OriginMiddleware:
         site = headers.get("sec-fetch-site")
         if site is not None:
             return site not in {"same-origin", "none"}
-        return origin is not None and urlsplit(origin).netloc.lower() not in {headers.get("host"), self._public_host}
+        own = {host.lower() for host in (headers.get("host", ""), self._public_host) if host}
+        return origin is not None and urlsplit(origin).netloc.lower() not in own
 
 
 def cross_origin(app: ASGIApp, origins: Collection[str]) -> CORSMiddleware:

@@ -171,7 +171,8 @@ def _allow_header(app: FastAPI, path: str) -> dict[str, str]:
     """`Allow` with every method of a path. Starlette's own lists only the methods of the first matching route."""
     for template, operations in app.openapi()["paths"].items():
         if compile_path(template)[0].match(path):
-            return {"Allow": ", ".join(sorted(method.upper() for method in operations))}
+            methods = {method.upper() for method in operations} | ({"HEAD"} if "get" in operations else set())
+            return {"Allow": ", ".join(sorted(methods))}
     return {}
 
 

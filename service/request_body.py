@@ -7,9 +7,9 @@ import contextlib
 import json
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from email.message import Message
-from typing import IO
+from typing import IO, Any
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -74,8 +74,8 @@ def panorama_from_json(data: bytes) -> PanoramaRequest:
         raise invalid_request(body_problems(error)) from error
 
 
-def panorama_from_png(file: IO[bytes]) -> PanoramaRequest:
-    """The request that paints a PNG of this service again.
+def panorama_from_png(file: IO[bytes], beside: Mapping[str, Any]) -> PanoramaRequest:
+    """The request that paints a PNG of this service again, with the fields that are no part of a recipe.
 
     Raises:
         ProblemError: when the file holds no valid recipe.
@@ -83,7 +83,7 @@ def panorama_from_png(file: IO[bytes]) -> PanoramaRequest:
     try:
         recipe = from_json(read_recipe(file))
         fields = {name: value for name, value in recipe.items() if name not in PROVENANCE}
-        return PanoramaRequest.model_validate(fields)
+        return PanoramaRequest.model_validate({**fields, **beside})
     except ValidationError as error:
         raise invalid_request(body_problems(error)) from error
     except (ValueError, AttributeError, struct.error) as error:

@@ -129,7 +129,7 @@ def test_unknown_paths_and_methods_are_answered_with_problems(http: httpx.Client
     response = http.delete("/panoramas")
     assert_problem(response, 405)
     assert response.headers["allow"] == "POST"
-    assert http.put(f"/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET"
+    assert http.put(f"/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET, HEAD"
 
 
 def test_the_api_survives_bytes_that_are_not_http(stack: Stack, http: httpx.Client) -> None:
