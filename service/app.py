@@ -68,6 +68,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # service.web_page serves documentation that loads nothing from another host
         redoc_url=None,
+        openapi_url=None,  # service.web_page serves it, without writing it anew for each request
         redirect_slashes=False,  # it would send clients to whatever Host says
         lifespan=lifespan,
     )

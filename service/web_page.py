@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
+import json
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ router = APIRouter(include_in_schema=False)
 FOLDER = Path(__file__).parent / "page"
 _VERSION = b"@version"  # placeholder in index.html and docs.html for the version
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
-_COMPRESSIBLE = frozenset({".css", ".html", ".js", ".svg"})
+_COMPRESSIBLE = frozenset({".css", ".html", ".js", ".json", ".svg"})
 
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -95,6 +96,15 @@ async def get_page(request: Request) -> Response:
 async def get_docs(request: Request) -> Response:
     """The API's documentation, shown by Swagger UI."""
     return _document(request, "docs.html", _DOCS_POLICY)
+
+
+@router.get("/openapi.json")
+async def get_openapi(request: Request) -> Response:
+    """The contract, written once."""
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        state.openapi = Asset.of("openapi.json", json.dumps(request.app.openapi()).encode())
+    return _asset_response(request, state.openapi, {"Cache-Control": "no-cache"})
 
 
 @router.get("/page/{version}/{name}")

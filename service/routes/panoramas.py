@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -27,6 +28,8 @@ from service.schemas.jobs import Job
 
 router = APIRouter(tags=["panoramas"])
 log = logging.getLogger(__name__)
+
+_LONG_BODY = 8 * 1024  # bytes beyond which parsing may take milliseconds, if the body was made for that
 
 _BODY = {
     "required": True,
@@ -100,7 +103,9 @@ async def submit_panorama(
         faults = [FieldProblem(pointer=pointer(name), detail="belongs into the body (in the query)") for name in beside]
         raise invalid_request(faults)
     else:
-        body = panorama_from_json(await request.body())
+        text = await request.body()
+        long = len(text) > _LONG_BODY
+        body = await services.slices.run(partial(panorama_from_json, text)) if long else panorama_from_json(text)
     job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
     idempotency = Idempotency.of(idempotency_key, body.requested_fields()) if idempotency_key else None
     try:
