@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,17 +23,24 @@ from recipe.version import server_version
 from service import problems, web_page
 from service.access import AccessMiddleware
 from service.body_limit import BodyLimitMiddleware
-from service.dependencies import Services
+from service.cached import Cached
+from service.dependencies import Readiness, Services
 from service.event_hub import EventHub
+from service.head import HeadMiddleware
 from service.image_formats import ImageConverter
+from service.links import set_base
 from service.metrics import MetricsMiddleware, RequestMetrics
 from service.model_catalog import ModelCatalog
 from service.openapi_document import DESCRIPTION, openapi_document
+from service.origins import OriginMiddleware, cross_origin
 from service.routes import router
-from service.routes.webhooks import outgoing_calls
+from service.slices import Slices
 from service.tracing import TracingMiddleware
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
+
+# How old the answer of a readiness probe may be: it asks Redis, and writes to the store.
+_READINESS_SECONDS = 2.0
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
@@ -52,6 +60,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         await services.event_hub.stop()
         await redis.aclose()
 
+    set_base(settings.public_url)
     app = FastAPI(
         title="MultiDiffusion panoramas",
         version=server_version(),
@@ -59,17 +68,22 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # service.web_page serves documentation that loads nothing from another host
         redoc_url=None,
+        openapi_url=None,  # service.web_page serves it, without writing it anew for each request
+        redirect_slashes=False,  # it would send clients to whatever Host says
         lifespan=lifespan,
     )
     app.include_router(router)
     app.include_router(web_page.router)
-    app.webhooks.include_router(outgoing_calls)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(BodyLimitMiddleware, limit=settings.max_body_bytes, large=settings.max_upload_bytes)
     app.add_middleware(AccessMiddleware, keys=settings.owners)
     app.add_middleware(MetricsMiddleware, metrics=requests)
     app.add_middleware(TracingMiddleware)
+    if settings.origins:
+        app.add_middleware(cross_origin, origins=settings.origins)
+    app.add_middleware(OriginMiddleware, hosts=settings.hosts, origins=settings.origins, public_url=settings.public_url)
     problems.install(app)
-    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(app, settings.public_url)  # type: ignore[method-assign]
     return app
 
 
@@ -82,10 +96,19 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         max_queued_per_owner=settings.max_queued_per_key,
     )
     event_hub = EventHub(EventLog(redis), board)
-    store = ImageStore.of(settings)
+    store, catalog = ImageStore.of(settings), ModelCatalog(settings.catalog)
+
+    async def readiness() -> Readiness:
+        async with asyncio.timeout(5):
+            await board.check_server()
+            workers = await board.workers()
+            unavailable = {**await board.unavailable_models(), **catalog.unavailable}
+            await store.check()
+        return workers, unavailable
+
     return Services(
         settings=settings,
-        catalog=ModelCatalog(settings.catalog),
+        catalog=catalog,
         board=board,
         store=store,
         images=ImageConverter(store),
@@ -96,6 +119,8 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         outbox=Outbox(redis),
         targets=TargetRules(settings.webhook_allow_http, settings.webhook_networks),
         signer=Signer(settings.webhook_secrets) if settings.webhook_secrets else None,
+        slices=Slices(),
         requests=requests,
+        readiness=Cached(readiness, _READINESS_SECONDS),
         figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
     )

@@ -21,6 +21,7 @@ from jobs.connection import connected
 from jobs.outbox import DueCall, Outbox, Outcome
 from jobs.record import JobRecord
 from jobs.settings import Settings
+from service.links import set_base
 from service.schemas.common import utc_time
 from service.schemas.jobs import job_schema
 from service.schemas.webhooks import JobEnded, message_id
@@ -157,6 +158,7 @@ async def _send(settings: Settings, redis_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.set_default_executor(ThreadPoolExecutor(_MAX_CALLS, "resolver"))  # each call may wait for a slow name server
+    set_base(settings.public_url)
     redis = connected(redis_url)
     rules = TargetRules(settings.webhook_allow_http, settings.webhook_networks)
     sender = Sender(
