@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, TypeVar
 
 from recipe.facts import ModelFacts
 from recipe.fields import Recipe
 from recipe.regions import Region
-from recipe.views import view_starts
+from recipe.views import column_starts, row_starts
 
 # First row or column, and the one after the last
 Span = tuple[int, int]
+Spans = tuple[Span, ...]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Canvas:
     circular: bool
     borders: Borders
     regions: Sequence[Region]
+    _known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, recipe: Recipe, facts: ModelFacts) -> Canvas:
@@ -70,47 +75,54 @@ class Canvas:
         Raises:
             ValueError: when the canvas is smaller than a view or the stride leaves gaps.
         """
-        tops, lefts = view_starts(
-            self.height, self.width, self.window, self.stride, circular=self.circular, shift=shift
+        down, across = shift
+        blocks = (
+            Block(region, tops, self._once(self._lefts, across, spans))
+            for region, tops, spans in self._once(self._tops, down)
         )
+        return [block for block in blocks if len(block)]
+
+    def _once(self, compute: Callable[..., T], *arguments: Hashable) -> T:
+        """What `compute` gives, computed once: rows depend on the shift down alone, columns on that across."""
+        key = (compute.__name__, *arguments)
+        if key not in self._known:
+            self._known[key] = compute(*arguments)
+        return self._known[key]
+
+    def _tops(self, shift: int) -> list[tuple[int, Sequence[int], Spans]]:
+        """For each region, or part of one, the first rows of its views and the columns that they must touch."""
+        tops = row_starts(self.height, self.window, self.stride, shift)
         if not self.regions:
-            return [Block(0, tops, lefts)]
-        found = self._uncovered(tops, lefts)
+            return [(0, tops, ((0, self.width),))]
+        touched = [
+            (_range(tops, rows, self.window, self.borders.down), spans) for rows, spans in self._once(self._bands)
+        ]
+        found: list[tuple[int, Sequence[int], Spans]] = []
+        for first, last in pairwise(sorted({bound for bounds, _ in touched for bound in bounds})):
+            free = {span for (low, high), spans in touched if low <= first and last <= high for span in spans}
+            found.append((0, tops[first:last], tuple(sorted(free))))
         for number, region in enumerate(self.regions, start=1):
             rows, columns = region.rows(self.height), region.columns(self.width)
-            found.append(Block(number, self._touching_rows(tops, rows), self._touching_columns(lefts, [columns])))
-        return [block for block in found if len(block)]
+            low, high = _range(tops, rows, self.window, self.borders.down)
+            found.append((number, tops[low:high], (columns,)))
+        return found
 
-    def _uncovered(self, tops: Sequence[int], lefts: Sequence[int]) -> list[Block]:
-        """Views that touch what no region covers, a block for rows of views that see the same of it."""
-        bands = [(rows, spans) for rows, spans in self._bands() if spans]
-
-        def seen(top: int) -> tuple[int, ...]:
-            return tuple(i for i, (rows, _) in enumerate(bands) if self._touching_rows([top], rows))
-
-        blocks = []
-        for indices, group in groupby(tops, seen):
-            spans = {span for index in indices for span in bands[index][1]}
-            blocks.append(Block(0, list(group), self._touching_columns(lefts, sorted(spans))))
-        return blocks
-
-    def _bands(self) -> Iterator[tuple[Span, list[Span]]]:
+    def _bands(self) -> list[tuple[Span, Spans]]:
         """Rows between two neighbouring sides of boxes, and the columns in them that no box covers."""
         sides = sorted({0, self.height, *(side for region in self.regions for side in region.rows(self.height))})
+        bands = []
         for first, last in pairwise(sides):
             covered = []
             for region in self.regions:
                 top, bottom = region.rows(self.height)
                 if top <= first and last <= bottom:
                     covered += _unwrapped(region.columns(self.width), self.width)
-            yield (first, last), _complement(covered, self.width)
+            bands.append(((first, last), _complement(covered, self.width)))
+        return bands
 
-    def _touching_rows(self, tops: Sequence[int], rows: Span) -> Sequence[int]:
-        low, high = _range(tops, rows, self.window, self.borders.down)
-        return tops[low:high]
-
-    def _touching_columns(self, lefts: Sequence[int], columns: Sequence[Span]) -> Sequence[int]:
-        """The views at `lefts`, ascending, that touch one of several spans of columns."""
+    def _lefts(self, shift: int, columns: Spans) -> Sequence[int]:
+        """The first columns of the views that touch one of several spans of columns."""
+        lefts = column_starts(self.width, self.window, self.stride, shift, circular=self.circular)
         if self.circular and self.window + 2 * self.borders.across >= self.width:
             return lefts if columns else ()
         turns = (-self.width, 0, self.width) if self.circular else (0,)
@@ -157,10 +169,10 @@ def _unwrapped(span: Span, length: int) -> list[Span]:
     return [span] if last <= length else [(first, length), (0, last - length)]
 
 
-def _complement(spans: Sequence[Span], length: int) -> list[Span]:
+def _complement(spans: Sequence[Span], length: int) -> Spans:
     free, reached = [], 0
     for first, last in sorted(spans):
         if first > reached:
             free.append((reached, first))
         reached = max(reached, last)
-    return [*free, (reached, length)] if reached < length else free
+    return (*free, (reached, length)) if reached < length else tuple(free)

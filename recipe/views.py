@@ -36,35 +36,36 @@ def plan_views(
     Raises:
         ValueError: when a side is smaller than the window or the stride leaves gaps.
     """
-    tops, lefts = view_starts(height, width, window, stride, circular=circular, shift=shift)
-    return views_at(tops, lefts, window)
+    down, across = shift
+    tops = row_starts(height, window, stride, down)
+    return views_at(tops, column_starts(width, window, stride, across, circular=circular), window)
 
 
-def view_starts(
-    height: int, width: int, window: int, stride: int, *, circular: bool = False, shift: tuple[int, int] = (0, 0)
-) -> tuple[list[int], list[int]]:
-    """The first rows and the first columns of the views of `plan_views`, ascending: every pair of them is a view.
+def row_starts(height: int, window: int, stride: int, shift: int = 0) -> list[int]:
+    """The first rows of the views of `plan_views`, ascending.
 
     Raises:
         ValueError: as `plan_views`.
     """
-    if min(height, width) < window:
-        raise ValueError(f"no {window}x{window} view fits a canvas of {height}x{width} cells")
+    if height < window:
+        raise ValueError(f"no {window}x{window} view fits a canvas of {height} cells")
     if not 1 <= stride <= window:
         raise ValueError(f"stride {stride} is not in 1..{window}: views would leave gaps")
-    down, across = shift
-    if circular:
-        lefts = sorted((left - across) % width for left in range(0, width, stride))
-    else:
-        lefts = _starts(width, window, stride, across)
-    return _starts(height, window, stride, down), lefts
+    last = height - window
+    return sorted({min(max(start, 0), last) for start in range(-shift, last + stride, stride)})
+
+
+def column_starts(width: int, window: int, stride: int, shift: int = 0, *, circular: bool = False) -> list[int]:
+    """The first columns, likewise: every pair of a first row and a first column is a view.
+
+    Raises:
+        ValueError: as `plan_views`.
+    """
+    if not circular or width < window:
+        return row_starts(width, window, stride, shift)
+    return sorted((left - shift) % width for left in range(0, width, stride))
 
 
 def views_at(tops: Sequence[int], lefts: Sequence[int], window: int) -> tuple[View, ...]:
     """The view at every pair of a first row and a first column, row by row."""
     return tuple(View(top, top + window, left, left + window) for top in tops for left in lefts)
-
-
-def _starts(length: int, window: int, stride: int, shift: int) -> list[int]:
-    last = length - window
-    return sorted({min(max(start, 0), last) for start in range(-shift, last + stride, stride)})
