@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipe.errors import PaintError
 from recipe.field import Field
@@ -45,12 +46,19 @@ def _add_flag(p: argparse.ArgumentParser, name: str, spec: Field) -> None:
     flag = f"--{spec.flag or name}"
     if name == "regions":
         metavar = "LEFT,TOP,RIGHT,BOTTOM:PROMPT"
-        p.add_argument(flag, dest=name, action="append", type=parse_region, metavar=metavar, help=_REGION_HELP)
+        p.add_argument(flag, dest=name, action="append", type=_region, metavar=metavar, help=_REGION_HELP)
     elif spec.kind is bool:
         p.add_argument(flag, dest=name, action="store_true", default=None, help=spec.help)
     else:
         choices = spec.choices or None
         p.add_argument(flag, dest=name, type=spec.kind, choices=choices, required=spec.required, help=spec.help)
+
+
+def _region(text: str) -> dict[str, Any]:
+    try:
+        return parse_region(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @dataclass

@@ -63,6 +63,7 @@ class JobRecord:
     webhook_url: str = ""
     deleted: bool = False
     sequence: int = 0
+    network_samples: int | None = None
 
 
 _JSON = ("input", "metadata", "result", "error", "timings", "notices")
@@ -79,6 +80,7 @@ _INTEGERS = (
     "expires_at",
     "sequence",
     "batch_index",
+    "network_samples",
 )
 
 

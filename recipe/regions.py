@@ -144,11 +144,14 @@ def parse_region(text: str) -> dict[str, Any]:
     Raises:
         ValueError: when the text is neither.
     """
-    if text.lstrip().startswith("{"):
-        value: dict[str, Any] = json.loads(text)
-        return value
-    box, colon, prompt = text.partition(":")
-    sides = [float(side) for side in box.split(",")] if colon else []
+    try:
+        if text.lstrip().startswith("{"):
+            value: dict[str, Any] = json.loads(text)
+            return value
+        box, colon, prompt = text.partition(":")
+        sides = [float(side) for side in box.split(",")] if colon else []
+    except ValueError as error:
+        raise ValueError(f"is neither left,top,right,bottom:prompt nor JSON: {error}") from error
     if len(sides) != 4:
         raise ValueError(f"is not left,top,right,bottom:prompt: {text!r}")
     return {**dict(zip(("left", "top", "right", "bottom"), sides, strict=True)), "prompt": prompt.strip()}

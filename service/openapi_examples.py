@@ -38,6 +38,7 @@ JOB: dict[str, Any] = {
     "progress": {"step": 50, "total_steps": 50, "fraction": 1.0, "phase": "done"},
     "queue_position": None,
     "eta_seconds": None,
+    "network_samples": 2500,
     "attempt": 1,
     "created_at": "2026-03-02T09:15:27.101000Z",
     "started_at": "2026-03-02T09:15:27.480000Z",

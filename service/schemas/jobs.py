@@ -89,6 +89,10 @@ class Job(BaseModel):
     progress: Progress
     queue_position: int | None = Field(description="Jobs before this one; null once it runs")
     eta_seconds: float | None = Field(description="Estimated seconds to the end; null where nothing is known")
+    network_samples: int | None = Field(
+        description="What it costs: the samples that the network predicts for it, its views times steps, each view once"
+        " for every region that it touches, twice with guidance; null for a job of an earlier version"
+    )
     attempt: int
     created_at: datetime
     started_at: datetime | None
@@ -131,6 +135,7 @@ def job_schema(view: JobView) -> Job:
         ),
         queue_position=view.queue_position,
         eta_seconds=view.eta_seconds,
+        network_samples=record.network_samples,
         attempt=record.attempt,
         created_at=utc_time(record.created_at),
         started_at=utc_time(record.started_at),
