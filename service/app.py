@@ -65,6 +65,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         title="MultiDiffusion panoramas",
         version=server_version(),
         description=DESCRIPTION,
+        contact={"name": "The maintainers of MultiDiffusion panoramas"},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # service.web_page serves documentation that loads nothing from another host
         redoc_url=None,
