@@ -70,7 +70,7 @@ $(VENV)/installed: pyproject.toml constraints.txt panoramas/_version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
 	@echo "Installing into $(VENV), once; this takes a few minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(if $(findstring worker,$(EXTRAS)),$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch)
+	$(if $(and $(TORCH_INDEX),$(findstring worker,$(EXTRAS))),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
 	$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@
 

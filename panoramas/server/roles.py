@@ -58,6 +58,13 @@ def check_worker() -> int:
     return 0 if is_alive(_redis_url(read_settings())) else 1
 
 
+def check_webhooks() -> int:
+    """0 if a process of this host has looked for due calls lately, else 1."""
+    from service.webhooks.sender import is_alive
+
+    return 0 if is_alive() else 1
+
+
 def run_webhooks() -> None:
     """Call webhooks until SIGTERM."""
     settings = read_settings()
