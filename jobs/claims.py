@@ -1,7 +1,7 @@
 """The worker's view of the jobs, synchronous: claim, renew, commit, put back. Every write is fenced by a token.
 
 An attempt owns its job while the record says `running` with the attempt's token. When its lease has expired by Redis's
-clock, any worker's reconciliation puts the job back, and the next claim gets a higher token. From then on everything
+clock, any worker's reconciliation puts the job back, and the next claim gets another token. From then on everything
 that the late attempt writes is refused.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from jobs import keys
 from jobs.abilities import Abilities
 from jobs.envelope import envelope
 from jobs.problems import PROBLEMS
-from jobs.record import JobRecord, State, pairs, read_record
+from jobs.record import JobRecord, State, pairs, read_record, token_of
 from jobs.scripts import source
 from jobs.store import ImageFile
 
@@ -93,6 +94,11 @@ class CannotPaint(Exception):
     """This worker cannot paint the model of the job with this id."""
 
 
+def _nonce() -> str:
+    """128 random bits for a claim: no other one has them, also when the server has forgotten this one."""
+    return secrets.token_hex(16)
+
+
 def _record(job_id: str, flat: list[str]) -> JobRecord:
     return read_record(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
 
@@ -120,39 +126,43 @@ class JobClaims:
             )
         }
 
-    def claim(self, job_id: str) -> JobRecord | None:
+    def claim(self, job_id: str, *, nonce: str | None = None) -> JobRecord | None:
         """queued -> running, with a new token. None when the job is not queued any more (canceled, taken, ended).
+
+        The same `nonce` again, which is random by default, repeats a claim whose answer was lost.
 
         Raises:
             CannotPaint: this worker cannot paint the job's model; the job waits for one that can.
         """
-        flat = self._scripts["claim"](args=[envelope(), job_id, self._worker, self.limits.lease_ms, self._able()])
+        flat = self._scripts["claim"](
+            args=[envelope(), job_id, self._worker, self.limits.lease_ms, self._able(), nonce or _nonce()]
+        )
         if flat == "refused":
             raise CannotPaint(job_id)
         return None if flat is None else _record(job_id, flat)
 
     def claim_refused(self) -> JobRecord | None:
         """As `claim`, for a job that another worker could not paint and this one can; None when there is none."""
-        found = self._scripts["claim_refused"](args=[self._worker, self.limits.lease_ms, self._able()])
+        found = self._scripts["claim_refused"](args=[self._worker, self.limits.lease_ms, self._able(), _nonce()])
         return None if found is None else _record(*found)
 
     def _able(self) -> str:
         return json.dumps(self._abilities.able) if self._abilities else ""
 
-    def renew(self, job_id: str, token: int) -> str:
+    def renew(self, job_id: str, token: str) -> str:
         """Extend the lease. Returns `ok`, `cancel` (the user wants it to end) or `lost` (the job is no longer ours)."""
         return self._scripts["renew"](args=[job_id, token, self.limits.lease_ms])
 
-    def progress(self, job_id: str, token: int, **fields: Any) -> str:
+    def progress(self, job_id: str, token: str, **fields: Any) -> str:
         """Record the phase and steps. Returns the same as `renew`."""
         return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
 
-    def preview(self, job_id: str, token: int, step: int, image: bytes) -> str:
+    def preview(self, job_id: str, token: str, step: int, image: bytes) -> str:
         """Store a small picture of the unfinished canvas for a while. Returns `ok` or `lost`."""
         encoded = base64.b64encode(image).decode()
         return self._scripts["preview"](args=[job_id, token, step, encoded, PREVIEW_SECONDS, LATEST_PREVIEW_SECONDS])
 
-    def finish(self, job_id: str, token: int, state: State, **fields: Any) -> State | None:
+    def finish(self, job_id: str, token: str, state: State, **fields: Any) -> State | None:
         """Enter a terminal state. A cancel that was acknowledged before takes precedence over any other end.
 
         Returns the state in which this attempt left the job, also when the call is repeated after a lost answer. None
@@ -161,7 +171,7 @@ class JobClaims:
         entered = self._scripts["finish"](args=[job_id, token, state, self.limits.retention_ms, *pairs(fields)])
         return State(entered) if entered else None
 
-    def release(self, job_id: str, token: int, *, fault: Fault, give_back: bool = False) -> State | None:
+    def release(self, job_id: str, token: str, *, fault: Fault, give_back: bool = False) -> State | None:
         """Put the job back at its position in the queue, or fail it with `fault` when its attempts are used up.
 
         `give_back` is for a worker that stops on purpose: the attempt does not count. Returns the same as `finish`.
@@ -244,14 +254,14 @@ class JobClaims:
         forgotten_after = self.limits.retention_seconds + self.limits.tombstone_seconds
         with self._redis.pipeline(transaction=False) as pipe:
             for image in images:
-                pipe.hmget(keys.job(image.job_id), "state", "token", "result")
+                pipe.hmget(keys.job(image.job_id), "state", "token", "fence", "result")
             found = pipe.execute()
         orphans = []
-        for image, (state, token, result) in zip(images, found, strict=True):
+        for image, (state, token, fence, result) in zip(images, found, strict=True):
             if state is None:
                 wanted = image.age < forgotten_after
             elif state == State.RUNNING:
-                wanted = int(token) == image.token
+                wanted = token_of({"token": token, "fence": fence}) == image.token
             else:
                 wanted = bool(result) and json.loads(result)["key"] == image.key
             if not wanted:

@@ -36,6 +36,11 @@ class Jobs:
     def get(self, job_id: str) -> JobView:
         return self._on_board(lambda board: board.get(job_id))
 
+    def token(self, job_id: str) -> str:
+        """The token of the job's latest attempt."""
+        token: str = self.get(job_id).record.token
+        return token
+
     def cancel(self, job_id: str) -> bool:
         return self._on_board(lambda board: board.cancel(job_id))
 

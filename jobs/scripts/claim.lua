@@ -1,16 +1,16 @@
 -- claim
--- ARGV: envelope, id, worker, lease in ms, models that the worker can paint as JSON ('' is all).
+-- ARGV: envelope, id, worker, lease in ms, models that the worker can paint as JSON ('' is all), nonce.
 -- queued -> running. Returns the record's fields and values, nil when the job is not queued any more, or 'refused' when
 -- the worker cannot paint it. A refused job is set aside, for a worker that asks for jobs that were (claim_refused.lua);
 -- it keeps its position among the dispatched jobs, and no attempt is charged.
 local id, key = ARGV[2], JOB .. ARGV[2]
-local current = redis.call('HMGET', key, 'state', 'worker')
-if current[1] == 'running' and current[2] == ARGV[3] then
-  -- The worker repeats a claim whose answer was lost; it knows which of its jobs it has already started.
+local state, nonce = redis.call('HGET', key, 'state'), ARGV[6]
+if state == 'running' and token_of(id):sub(-#nonce) == nonce then
+  -- The worker repeats a claim whose answer was lost.
   redis.call('ZADD', RUNNING, now() + tonumber(ARGV[4]), id)
   return redis.call('HGETALL', key)
 end
-if current[1] ~= 'queued' then
+if state ~= 'queued' then
   redis.call('LREM', RQ_INTERMEDIATE, 0, id)
   refill(ARGV[1])
   return nil
@@ -26,6 +26,6 @@ if not can_paint(ARGV[5] or '', id) then
   end
   return 'refused'
 end
-local record = start(id, ARGV[3], ARGV[4])
+local record = start(id, ARGV[3], ARGV[4], nonce)
 refill(ARGV[1])
 return record

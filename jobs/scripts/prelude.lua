@@ -86,11 +86,19 @@ local function requeue(id)
   redis.call('ZADD', waiting_key(kept[1]), kept[2] or kept[3], id)
 end
 
+-- The token of a job's latest attempt: its number and the claim's random nonce. The number alone would come again when
+-- the server loses its last writes. A claim by an earlier version has the number only, and leaves an older fence behind.
+local function token_of(id)
+  local current = redis.call('HMGET', JOB .. id, 'token', 'fence')
+  local fence = current[2]
+  return fence and fence:match('^%d+') == current[1] and fence or current[1]
+end
+
 -- Whether the attempt with this token still owns the job. Second, the job's state, unless a later attempt has started.
 local function owns(id, token)
-  local current = redis.call('HMGET', JOB .. id, 'state', 'token')
-  if current[2] ~= token then return false, nil end
-  return current[1] == 'running', current[1]
+  if token_of(id) ~= token then return false, nil end
+  local state = redis.call('HGET', JOB .. id, 'state')
+  return state == 'running', state
 end
 
 -- A job's record and, until it has ended, its position in the queue.

@@ -70,7 +70,7 @@ def test_a_job_that_is_put_back_keeps_its_place(jobs: Jobs) -> None:
     first, *others = [jobs.submit(priority="batch", owner="a") for _ in range(6)]
     taken = jobs.take()
     assert taken == first
-    jobs.worker().release(first, 1, fault=FAULT)
+    jobs.worker().release(first, jobs.token(first), fault=FAULT)
     assert _take_all(jobs)[: WINDOW + 1] == [*others[:WINDOW], first]
 
 
@@ -86,11 +86,11 @@ def test_a_full_server_refuses_a_submit_whole_and_lets_accepted_jobs_go_on(jobs:
                 jobs.submit("f" * 32)
         assert jobs.redis.dbsize() == before
         assert jobs.get("f" * 32) is None
-        assert worker.renew(running, 1) == "ok"
-        assert worker.progress(running, 1, step=1) == "ok"
-        assert worker.finish(running, 1, State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
+        assert worker.renew(running, jobs.token(running)) == "ok"
+        assert worker.progress(running, jobs.token(running), step=1) == "ok"
+        assert worker.finish(running, jobs.token(running), State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
         assert worker.claim(queued) is not None
-        assert jobs.worker(lease_seconds=0.001).renew(queued, 1) == "ok"
+        assert jobs.worker(lease_seconds=0.001).renew(queued, jobs.token(queued)) == "ok"
         assert eventually(lambda: worker.reconcile()[0] == 1, 2)
         assert jobs.cancel(queued)
         worker.expire(running)
@@ -135,7 +135,7 @@ def test_a_job_that_a_later_version_queued_is_served_with_its_unknown_fields_unt
     jobs.worker().reconcile()
     assert jobs.take() == "e" * 32
     assert jobs.redis.hget(keys.job("e" * 32), "from_the_future") == '{"x":1}'
-    assert jobs.worker().finish("e" * 32, 1, State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
+    assert jobs.worker().finish("e" * 32, jobs.token("e" * 32), State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
 
 
 def test_a_record_that_lacks_what_came_later_is_read(jobs: Jobs) -> None:
@@ -144,4 +144,4 @@ def test_a_record_that_lacks_what_came_later_is_read(jobs: Jobs) -> None:
     jobs.worker().reconcile()
     assert jobs.take() == "e" * 32
     record = jobs.get("e" * 32).record
-    assert (record.attempt, record.token, record.metadata, record.notices) == (1, 1, {}, [])
+    assert (record.attempt, record.token[:2], record.metadata, record.notices) == (1, "1-", {}, [])
