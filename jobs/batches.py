@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 
 from jobs import keys
 from jobs.board import JobBoard, QueueFull
-from jobs.claims import JobLimits
 from jobs.idempotency import Idempotency, KeyReused
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 
 _PIPELINE_SIZE = 250  # jobs in one pipeline

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from jobs.claims import JobLimits
+from jobs.limits import JobLimits
 from recipe.embeddings import parse_embeddings
 from recipe.errors import ModelError
 from recipe.models import ModelSpec, parse_models

@@ -1,10 +1,5 @@
 -- Shared by every transition. jobs/scripts/__init__.py defines the constants in capitals.
 
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 -- The key of the waiting jobs of a priority. Records from before there were priorities have none.
 local function waiting_key(priority)
   return priority == 'batch' and WAITING_BATCH or WAITING
