@@ -26,8 +26,8 @@ from jobs.record import JobRecord, State, pairs, read_record, token_of
 from jobs.scripts import source
 from jobs.store import ImageFile
 
-PREVIEW_SECONDS = 60  # how long the preview of a given step is kept
-LATEST_PREVIEW_SECONDS = 3600  # and the latest preview: longer than any step takes
+LATEST_PREVIEW_SECONDS = 3600  # how long a preview is kept: longer than any step takes
+PREVIEW_SECONDS = 60  # and after there was a later one
 
 
 def living_workers(redis: Redis) -> list[str]:
@@ -108,9 +108,10 @@ class JobClaims:
         return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
 
     def preview(self, job_id: str, token: str, step: int, image: bytes) -> str:
-        """Store a small picture of the unfinished canvas for a while. Returns `ok` or `lost`."""
+        """Store a small picture of the unfinished canvas for a while. Returns `ok`, `lost`, or `full`
+        when Redis has no memory for it; the job goes on without it."""
         encoded = base64.b64encode(image).decode()
-        return self._scripts["preview"](args=[job_id, token, step, encoded, PREVIEW_SECONDS, LATEST_PREVIEW_SECONDS])
+        return self._scripts["preview"](args=[job_id, token, step, encoded, LATEST_PREVIEW_SECONDS, PREVIEW_SECONDS])
 
     def finish(self, job_id: str, token: str, state: State, **fields: Any) -> State | None:
         """Enter a terminal state. A cancel that was acknowledged before takes precedence over any other end.

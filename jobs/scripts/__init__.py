@@ -17,6 +17,8 @@ CLOCK_SLACK_MS = 1000
 # The share of a lease for which the time may go unnoted. Leases are renewed five times per lease, so that a jump of the
 # clock by less leaves all of them valid.
 LONGEST_GAP = 0.7
+# How many jobs of an owner move up when one before them is canceled.
+MOST_MOVED = 100
 # The share of Redis's `maxmemory` up to which jobs are accepted; the rest is reserved for accepted jobs.
 MEMORY_FOR_SUBMITS = 0.9
 
@@ -70,6 +72,7 @@ def source(name: str) -> str:
         "LONGEST_GAP": LONGEST_GAP,
         "SHARE": SHARE,
         "MOST_REFUSED": MOST_REFUSED,
+        "MOST_MOVED": MOST_MOVED,
         "MEMORY_FOR_SUBMITS": MEMORY_FOR_SUBMITS,
         "EVENTS_KEPT": keys.EVENTS_KEPT,
         "EVENTS_TTL": keys.EVENTS_TTL_SECONDS,
