@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,12 +25,10 @@ from service.metrics import RequestMetrics
 from service.model_catalog import ModelCatalog
 from service.problems import ProblemError
 from service.schemas.common import ID_PATTERN
+from service.schemas.server import Health
 from service.slices import Slices
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
-
-# Living workers, and why models cannot be asked for, by their names.
-Readiness = tuple[int, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Services:
     signer: Signer | None
     slices: Slices
     requests: RequestMetrics
-    readiness: Cached[Readiness]
+    readiness: Cached[Health]
     figures: Callable[[], Awaitable[Figures]]
 
 

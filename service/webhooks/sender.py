@@ -22,6 +22,7 @@ from jobs import logs, tracing
 from jobs.board import JobView
 from jobs.connection import connected
 from jobs.outbox import DueCall, Outbox, Outcome
+from jobs.reconciling import Reconciler
 from jobs.record import JobRecord
 from jobs.settings import Settings
 from service.links import set_base
@@ -183,9 +184,12 @@ async def _send(settings: Settings, redis_url: str) -> None:
         timeout=settings.webhook_timeout,
     )
     log.info("sending webhook calls")
+    reconciler = Reconciler(redis, settings.job_limits)
+    reconciler.start()
     try:
         await sender.run(stop)
     finally:
+        await reconciler.stop()
         await redis.aclose()
 
 
