@@ -17,6 +17,7 @@ from jobs.metrics import read_figures
 from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
+from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
 from recipe.version import server_version
 from service import problems, web_page
@@ -88,6 +89,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         catalog=ModelCatalog(settings.catalog),
         board=board,
         store=store,
+        signed_urls=SignedUrls.of(settings),
         images=ImageConverter(store),
         listing=JobListing(redis),
         event_hub=event_hub,

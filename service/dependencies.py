@@ -17,6 +17,7 @@ from jobs.metrics import Figures
 from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
+from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
 from service.event_hub import EventHub
 from service.image_formats import ImageConverter
@@ -30,13 +31,14 @@ from service.webhooks.targets import TargetRules
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Objects that live as long as the application. `signer` is None
-    when this server calls no webhooks."""
+    """Objects that live as long as the application. `signer` is None when this server calls no webhooks, `signed_urls`
+    when it redirects nobody to the image store."""
 
     settings: Settings
     catalog: ModelCatalog
     board: JobBoard
     store: ImageStore
+    signed_urls: SignedUrls | None
     images: ImageConverter
     listing: JobListing
     event_hub: EventHub
