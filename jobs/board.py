@@ -18,7 +18,6 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from jobs import keys, tracing
-from jobs.abilities import unavailable
 from jobs.claims import JobLimits
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
@@ -173,23 +172,17 @@ class JobBoard:
         """Another of `jobs.scripts`, registered on the same client."""
         return self._redis.register_script(source(name))
 
-    async def workers(self) -> int:
-        """The number of worker processes with a recent heartbeat. Raises RedisError."""
-        seconds, micros = await self._redis.time()
-        oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
-        return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
-
     async def check_server(self) -> None:
         """Check that the server is one that is supported. Raises RedisError."""
         check_info(await self._redis.info("server"))
 
-    async def unavailable_models(self) -> dict[str, str]:
-        """Why living workers cannot paint models, and how many of them, by the model's name. Raises RedisError."""
+    async def workers(self) -> dict[str, str | None]:
+        """The entries (see `jobs.abilities`) of workers with a recent heartbeat, by name. Raises RedisError."""
         seconds, micros = await self._redis.time()
         oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         living = [str(name) for name in await self._redis.zrangebyscore(keys.WORKERS, oldest, "+inf")]
         entries: list[Any] = await self._redis.hmget(keys.ABILITIES, living) if living else []
-        return unavailable(dict(zip(living, entries, strict=True)))
+        return dict(zip(living, entries, strict=True))
 
     async def pace_seconds(self) -> float:
         """A moving average of the seconds per job; 10 while none has succeeded."""

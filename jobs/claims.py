@@ -19,7 +19,7 @@ from redis import Redis
 from jobs import keys
 from jobs.abilities import Abilities
 from jobs.envelope import envelope
-from jobs.problems import PROBLEMS
+from jobs.faults import Fault, fault
 from jobs.record import JobRecord, State, pairs, read_record, token_of
 from jobs.scripts import source
 from jobs.store import ImageFile
@@ -55,32 +55,11 @@ class JobLimits:
         return self.retention_seconds * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a job failed, in the fields of RFC 9457; becomes the job's `error`."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
 def _attempts_used_up(limits: JobLimits) -> Fault:
     """The fault of a job whose last attempt ended without a report."""
-    problem = PROBLEMS["attempts-used-up"]
-    return Fault(
-        problem.urn,
-        problem.title,
-        problem.status,
-        f"attempt {limits.max_attempts} of {limits.max_attempts}: its worker died or was silent for"
-        f" {limits.lease_seconds:g} s",
-    )
-
-
-def _model_unavailable() -> Fault:
-    """The fault of a job that no living worker can paint; reconcile.lua adds the detail."""
-    problem = PROBLEMS["model-unavailable"]
-    return Fault(problem.urn, problem.title, problem.status, "")
+    most = limits.max_attempts
+    silence = f"its worker died or was silent for {limits.lease_seconds:g} s"
+    return fault("attempts-used-up", f"attempt {most} of {most}: {silence}")
 
 
 def living_workers(redis: Redis) -> list[str]:
@@ -174,7 +153,9 @@ class JobClaims:
     def release(self, job_id: str, token: str, *, fault: Fault, give_back: bool = False) -> State | None:
         """Put the job back at its position in the queue, or fail it with `fault` when its attempts are used up.
 
-        `give_back` is for a worker that stops on purpose: the attempt does not count. Returns the same as `finish`.
+        Attempts are counted by whose fault it was. Another worker that can paint the job gets it next, and it does not
+        fail before one has tried. `give_back` is for a worker that stops on purpose: the attempt does not count.
+        Returns the same as `finish`.
         """
         entered = self._scripts["release"](
             args=[
@@ -183,7 +164,8 @@ class JobClaims:
                 token,
                 self.limits.retention_ms,
                 self.limits.max_attempts,
-                int(give_back),
+                "" if give_back else fault.blame,
+                self._worker,
                 pairs({"error": asdict(fault)})[1],
             ]
         )
@@ -199,7 +181,7 @@ class JobClaims:
                 int(self.limits.dispatch_grace_seconds * 1000),
                 pairs({"error": asdict(_attempts_used_up(self.limits))})[1],
                 int(self.limits.model_grace_seconds * 1000),
-                pairs({"error": asdict(_model_unavailable())})[1],
+                pairs({"error": asdict(fault("model-unavailable", ""))})[1],
             ]
         )
         return expired, lost

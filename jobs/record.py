@@ -64,6 +64,14 @@ class JobRecord:
     webhook_url: str = ""
     deleted: bool = False
     sequence: int = 0
+    job_faults: int = 0
+    worker_faults: int = 0
+    dependency_faults: int = 0
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """How many attempts failed, by whose fault that was (see `jobs.faults`)."""
+        return {"job": self.job_faults, "worker": self.worker_faults, "dependency": self.dependency_faults}
 
 
 _JSON = ("input", "metadata", "result", "error", "timings", "notices")
@@ -79,6 +87,9 @@ _INTEGERS = (
     "expires_at",
     "sequence",
     "batch_index",
+    "job_faults",
+    "worker_faults",
+    "dependency_faults",
 )
 
 

@@ -129,7 +129,18 @@ class Settings(BaseSettings):
     )
     max_wait: int = Field(60, ge=0, description="Maximum seconds for which `Prefer: wait` delays a response")
     result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
-    max_attempts: int = Field(3, ge=1, description="How often a job is started before it fails because its worker died")
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        description="How often a job may fail by its own fault, and as often by that of workers, before it fails for"
+        " good. By then it has failed on two workers, where there are two",
+    )
+    worker_faults: int = Field(
+        2,
+        ge=0,
+        description="Attempts in a row that fail by a fault of its device or model process, after which a worker takes"
+        " no job before it has painted a small picture of its own; 0: never",
+    )
     lease_seconds: float = Field(10.0, ge=1, description="Seconds without a renewal after which a worker loses its job")
     model_grace: float = Field(
         10.0,

@@ -12,7 +12,8 @@ from redis.asyncio import Redis as AsyncRedis
 
 from jobs import keys
 from jobs.board import JobBoard, JobView
-from jobs.claims import Fault, JobClaims, JobLimits
+from jobs.claims import JobClaims, JobLimits
+from jobs.faults import Fault
 from testkit.processes import RedisServer
 
 FAULT = Fault("urn:test", "A test's fault", 500, "because")

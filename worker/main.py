@@ -25,6 +25,7 @@ from worker.leases import LeaseKeeper
 from worker.messages import Loaded, Report, Unavailable
 from worker.metrics import WorkerMetrics
 from worker.outcomes import Outcomes, Timeouts
+from worker.probation import Probation
 from worker.rq_worker import PanoramaWorker
 from worker.shutdown import Shutdown
 from worker.sweeper import Sweeper
@@ -47,6 +48,7 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     shutdown = Shutdown(settings.drain_seconds)
     shutdown.install()
     abilities = Abilities(settings.catalog)
+    abilities.take_out("its model is not loaded yet")
     claims = JobClaims(_client(redis_url), name, settings.job_limits, abilities)
     store = ImageStore.of(settings)
     metrics = WorkerMetrics(_client(redis_url), name)
@@ -60,14 +62,23 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     leases = LeaseKeeper(claims, longest=timeouts.longest_attempt)
     outcomes = Outcomes(claims, timeouts, shutdown)
     finisher = Finisher(claims, store, leases, outcomes, timeouts, shutdown, metrics)
-    attempts = AttemptRunner(claims, process, leases, finisher, outcomes, timeouts, shutdown)
+    probation = Probation(
+        abilities,
+        process,
+        settings.catalog,
+        timeouts,
+        shutdown,
+        wait_until_ready=lambda: _wait_until_ready(process, abilities, shutdown, timeouts.load),
+        faults_in_a_row=settings.worker_faults,
+    )
+    attempts = AttemptRunner(claims, process, leases, finisher, outcomes, timeouts, shutdown, probation)
     process.ensure_started()
     leases.start()
     Sweeper(JobClaims(_client(redis_url), name, settings.job_limits), store).start()
     try:
         while not shutdown.requested:
             redis = Redis.from_url(redis_url, socket_connect_timeout=2)
-            _serve_queue(redis, attempts, process, shutdown, settings.load_timeout)
+            _serve_queue(redis, attempts, probation, shutdown)
     finally:
         process.kill()
         _close(finisher)
@@ -90,14 +101,12 @@ def _client(redis_url: str) -> Redis:
     )
 
 
-def _serve_queue(
-    redis: Redis, attempts: AttemptRunner, process: ModelProcess, shutdown: Shutdown, load_timeout: float
-) -> None:
+def _serve_queue(redis: Redis, attempts: AttemptRunner, probation: Probation, shutdown: Shutdown) -> None:
     """Run an RQ worker until a shutdown is requested or Redis is away; the caller then starts another one."""
     try:
         worker = PanoramaWorker(
             run=attempts.run,
-            before_pop=lambda: _before_pop(attempts, process, shutdown, load_timeout),
+            before_pop=lambda: _before_pop(attempts, probation),
             connection=redis,
             name=uuid.uuid4().hex,  # RQ refuses the name of a worker that was killed before it could unregister
         )
@@ -124,16 +133,15 @@ def _listener(metrics: WorkerMetrics, abilities: Abilities) -> Callable[[Report]
     return on_report
 
 
-def _before_pop(attempts: AttemptRunner, process: ModelProcess, shutdown: Shutdown, load_timeout: float) -> bool:
-    """Wait until the model process is ready, then paint what other workers could not. False when a shutdown is
-    requested."""
-    if not _wait_until_ready(process, shutdown, load_timeout):
-        return False
-    attempts.run_refused()
-    return _wait_until_ready(process, shutdown, load_timeout)
+def _before_pop(attempts: AttemptRunner, probation: Probation) -> bool:
+    """Wait until this worker can paint, then paint what other workers could not. False when a shutdown is requested."""
+    while probation.serve():
+        if not attempts.run_refused():
+            return True
+    return False
 
 
-def _wait_until_ready(process: ModelProcess, shutdown: Shutdown, load_timeout: float) -> bool:
+def _wait_until_ready(process: ModelProcess, abilities: Abilities, shutdown: Shutdown, load_timeout: float) -> bool:
     """Wait until the model process is ready. False when a shutdown is requested first."""
     pause = 1.0  # doubled each time: a model that cannot be loaded now may stay so for a while
     while not shutdown.requested:
@@ -145,6 +153,7 @@ def _wait_until_ready(process: ModelProcess, shutdown: Shutdown, load_timeout: f
                 raise ModelProcessDied(f"the model process was not ready within {load_timeout:g} s")
         except ModelProcessDied as error:
             log.error("%s; starting another in %.0f s", error.reason, pause)
+            abilities.take_out(f"its model process does not start: {error.reason}")
             process.kill()
             shutdown.pause(pause)
             pause = min(pause * 2, 30.0)

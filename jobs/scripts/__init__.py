@@ -64,7 +64,7 @@ def source(name: str) -> str:
         "IDEMPOTENCY_TTL": keys.IDEMPOTENCY_TTL_SECONDS,
     }
     constants += [f"local {constant} = {number}" for constant, number in numbers.items()]
-    return "\n".join([*constants, *map(_read, ("outbox", "observe", "prelude", "abilities", name))])
+    return "\n".join([*constants, *map(_read, ("outbox", "observe", "prelude", "abilities", "faults", name))])
 
 
 def _read(part: str) -> str:

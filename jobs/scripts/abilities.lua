@@ -1,4 +1,3 @@
--- abilities
 -- Shared by the transitions of workers, after prelude.lua: which worker can paint which model.
 
 -- The model of a job; nil where the record does not say.
@@ -42,7 +41,7 @@ local function start(id, worker, lease, nonce)
   redis.call('HINCRBY', key, 'attempt', 1)
   local number = redis.call('HINCRBY', key, 'token', 1)
   enter_state(id, 'running')
-  redis.call('HDEL', key, 'denoising_at', 'stepped_at')
+  redis.call('HDEL', key, 'denoising_at', 'stepped_at', 'refused_by')
   redis.call('HSET', key, 'started_at', now(), 'worker', worker, 'fence', number .. '-' .. nonce, 'step', 0, 'phase', 'starting')
   redis.call('ZADD', RUNNING, now() + tonumber(lease), id)
   return redis.call('HGETALL', key)

@@ -1,4 +1,4 @@
--- ARGV: envelope, retention in ms, maximum attempts, ms after which an unclaimed dispatch counts as lost, error of a
+-- ARGV: envelope, retention in ms, budget of workers' faults, ms after which an unclaimed dispatch counts as lost, error of a
 -- job whose attempts are used up, ms after which a job that no living worker can paint fails,
 -- its error without the detail.
 -- Puts back running jobs with an expired lease, and dispatches again jobs that RQ lost before their claim.
@@ -11,7 +11,7 @@ for _, id in ipairs(expired) do
     redis.call('ZREM', RUNNING, id)
   elseif redis.call('HEXISTS', key, 'cancel') == 1 then
     finish(id, 'canceled', retention, {})
-  elseif tonumber(redis.call('HGET', key, 'attempt')) >= tonumber(ARGV[3]) then
+  elseif charge(id, 'worker', redis.call('HGET', key, 'worker'), tonumber(ARGV[3]), at) then
     finish(id, 'failed', retention, {'error', ARGV[5]})
   else
     requeue(id)

@@ -7,6 +7,7 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
+from jobs.abilities import out_of_service, unavailable
 from service.dependencies import AppServices
 from service.metrics import render_metrics
 from service.openapi_responses import problem_responses
@@ -30,13 +31,16 @@ async def livez() -> Health:
     responses=problem_responses(503),
 )
 async def readyz(services: AppServices) -> Health:
-    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them."""
+    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them.
+    One that has not loaded its model yet, or whose device fails, is not counted and listed with the reason."""
     async with asyncio.timeout(5):
         await services.board.check_server()
         workers = await services.board.workers()
-        unavailable = {**await services.board.unavailable_models(), **services.catalog.unavailable}
         await services.store.check()
-    return Health(status="ok", workers=workers, unavailable_models=unavailable or None)
+    out, models = out_of_service(workers), {**unavailable(workers), **services.catalog.unavailable}
+    return Health(
+        status="ok", workers=len(workers) - len(out), workers_out=out or None, unavailable_models=models or None
+    )
 
 
 _EXAMPLE = """\

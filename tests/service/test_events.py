@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from jobs import keys
-from jobs.claims import Fault
+from jobs.faults import Fault
 from testkit.http import finished, submit
 from testkit.sse import ServerSentEvent, events, listen
 from testkit.workerless import WorkerlessApi, running_workerless_api
