@@ -285,6 +285,11 @@ class Settings(BaseSettings):
         return self.data_dir.resolve() / "compiled"
 
     @property
+    def kept_folder(self) -> Path:
+        """Where a worker keeps painted pictures while the image store cannot be written."""
+        return self.data_dir.resolve() / "kept"
+
+    @property
     def image_url(self) -> str:
         """URL of the image store."""
         return self.store_url or (self.data_dir.resolve() / "images").as_uri()

@@ -19,6 +19,7 @@ from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
+from jobs.store_identity import StoreAnnouncer
 from recipe.version import server_version
 from service import problems, web_page
 from service.access import AccessMiddleware
@@ -48,7 +49,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         app.state.services = services
         services.event_hub.start()
         services.catalog.start()
+        services.announcer.start()
         yield
+        await services.announcer.stop()
         await services.catalog.stop()
         await services.event_hub.stop()
         await redis.aclose()
@@ -89,6 +92,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         catalog=ModelCatalog(settings.catalog),
         board=board,
         store=store,
+        announcer=StoreAnnouncer(redis, store),
         signed_urls=SignedUrls.of(settings),
         images=ImageConverter(store),
         listing=JobListing(redis),

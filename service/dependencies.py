@@ -19,6 +19,7 @@ from jobs.quota import Quota
 from jobs.settings import Settings
 from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
+from jobs.store_identity import StoreAnnouncer
 from service.event_hub import EventHub
 from service.image_formats import ImageConverter
 from service.metrics import RequestMetrics
@@ -38,6 +39,7 @@ class Services:
     catalog: ModelCatalog
     board: JobBoard
     store: ImageStore
+    announcer: StoreAnnouncer
     signed_urls: SignedUrls | None
     images: ImageConverter
     listing: JobListing

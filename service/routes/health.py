@@ -32,11 +32,13 @@ async def livez() -> Health:
 )
 async def readyz(services: AppServices) -> Health:
     """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them.
-    One that has not loaded its model yet, or whose device fails, is not counted and listed with the reason."""
+    One that has not loaded its model yet, whose device or image store fails, or whose store is not the API's, is not
+    counted and listed with the reason."""
     async with asyncio.timeout(5):
         await services.board.check_server()
         workers = await services.board.workers()
         await services.store.check()
+        await services.announcer.announce()
     out, models = out_of_service(workers), {**unavailable(workers), **services.catalog.unavailable}
     return Health(
         status="ok", workers=len(workers) - len(out), workers_out=out or None, unavailable_models=models or None
