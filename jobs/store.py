@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import obstore
@@ -89,6 +91,7 @@ class ImageStore:
         self._folder = folder_of(url)
         self._store = open_store(url, connection)
         self._limit = TimeLimit(connection.seconds)
+        self._free, self._measured_at = 0, -math.inf  # bytes on a local disk, and when they were measured
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -167,8 +170,11 @@ class ImageStore:
         Raises:
             StoreError: when the store cannot be reached.
         """
+        self._call(f"{key} cannot be deleted", self._delete, key)
+
+    def _delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._call(f"{key} cannot be deleted", obstore.delete, self._store, key)
+            obstore.delete(self._store, key)
         if self._folder:
             with contextlib.suppress(OSError):  # the folder has images of other attempts, or is already deleted
                 (self._folder / key).parent.rmdir()
@@ -182,8 +188,8 @@ class ImageStore:
         for page in self._pages(f"{job_id}/"):
             for entry in page:
                 self.delete(entry["path"])
-        if self._folder:
-            shutil.rmtree(self._folder / job_id, ignore_errors=True)  # also temporary files of crashed attempts
+        if self._folder:  # also temporary files of crashed attempts
+            self._call(f"{job_id} cannot be deleted", shutil.rmtree, self._folder / job_id, True)
 
     def older_than(self, seconds: float) -> Iterator[list[ImageFile]]:
         """All stored images that are at least `seconds` old, a page at a time.
@@ -213,20 +219,26 @@ class ImageStore:
                     path.unlink()
                     path.parent.rmdir()
 
-    def check_room(self) -> None:
-        """Check that a local disk has room for another image. Object stores are not checked.
+    async def check_room(self) -> None:
+        """Check that a local disk has room for another image, as of a second ago. Object stores are not checked.
 
         Raises:
             StoreFull, StoreError
         """
         if self._folder is None or not self._min_free_bytes:
             return
+        if time.monotonic() - self._measured_at > 1.0:
+            # In a thread: a mounted folder whose server does not answer would block the event loop.
+            self._free = await asyncio.to_thread(self._measure, self._folder)
+            self._measured_at = time.monotonic()
+        if self._free < self._min_free_bytes:
+            raise StoreFull(f"{self._free >> 20} MiB are left on the disk of the image store")
+
+    def _measure(self, folder: Path) -> int:
         try:
-            free = shutil.disk_usage(self._folder).free
-        except OSError as error:
-            raise StoreError(f"the image store cannot be read: {error}") from error
-        if free < self._min_free_bytes:
-            raise StoreFull(f"{free >> 20} MiB are left on the disk of the image store")
+            return self._call("the image store cannot be read", shutil.disk_usage, folder).free
+        except FileNotFoundError as error:
+            raise StoreError("the folder of the image store is gone") from error
 
     async def check(self) -> None:
         """Check that the store can be written.

@@ -59,17 +59,18 @@ class KeptPictures:
 
     @property
     def ids(self) -> list[str]:
-        """The ids of the jobs with a kept picture, the oldest first. Pictures that are too old are deleted."""
+        """The ids of the jobs with a kept picture, the oldest first. What is too old is deleted, also what a crash left
+        half-written."""
         found = []
-        for path in self._folder.glob("*.kept"):
+        for path in self._folder.glob("*"):
             try:
                 written = path.stat().st_mtime
             except OSError:  # another worker has delivered it
                 continue
             if time.time() - written > self._longest:
-                log.warning("job %s: its kept picture is deleted: it is too old", path.stem)
+                log.warning("%s is deleted: it is too old", path)
                 path.unlink(missing_ok=True)
-            else:
+            elif path.suffix == ".kept":
                 found.append((written, path.stem))
         self._on_count(len(found))
         return [job_id for _, job_id in sorted(found)]

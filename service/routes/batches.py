@@ -66,7 +66,7 @@ async def submit_batch(
     sent again: what has become a job stays that job, and what is missing is made.
     """
     body_type, lenient = media_type(request, JSON, JSON_LINES), is_lenient(prefer)
-    services.store.check_room()
+    await services.store.check_room()
     async with body_file(request) as file:
         checked = await check_items(services, file, body_type)
         if checked.refused and not (lenient and checked.accepted):

@@ -72,7 +72,7 @@ async def submit_panorama(
     else:
         body = panorama_from_json(await request.body())
     job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
-    services.store.check_room()
+    await services.store.check_room()
     idempotency = Idempotency.of(idempotency_key, body.requested_fields()) if idempotency_key else None
     view = await services.board.submit(
         uuid.uuid4().hex,

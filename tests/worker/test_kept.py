@@ -43,7 +43,9 @@ def test_kept_pictures_are_bounded_in_bytes_and_in_age(tmp_path: Path) -> None:
     assert not kept.keep("j2", replace(PICTURE, png=bytes(1000)))
     assert kept.ids == ["j1"]
     long_ago = time.time() - 101
-    os.utime(tmp_path / "kept" / "j1.kept", (long_ago, long_ago))
+    (tmp_path / "kept" / "j2.4711").write_bytes(b"half-written")
+    for path in (tmp_path / "kept").iterdir():
+        os.utime(path, (long_ago, long_ago))
     assert kept.ids == []
     assert list((tmp_path / "kept").iterdir()) == []
     assert (counts[0], counts[-1]) == (1, 0)
