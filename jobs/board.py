@@ -18,9 +18,9 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from jobs import keys, tracing
-from jobs.claims import JobLimits
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 from jobs.scripts import SHARE, source
 from jobs.server import check_info

@@ -11,7 +11,7 @@ import base64
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from redis import Redis
@@ -19,47 +19,15 @@ from redis import Redis
 from jobs import keys
 from jobs.abilities import Abilities
 from jobs.envelope import envelope
-from jobs.faults import Fault, fault
+from jobs.faults import Fault
+from jobs.limits import JobLimits
+from jobs.reconciling import Reconciliation, reconciliation
 from jobs.record import JobRecord, State, pairs, read_record, token_of
 from jobs.scripts import source
 from jobs.store import ImageFile
 
-PREVIEW_SECONDS = 60  # how long the preview of a given step is kept
-LATEST_PREVIEW_SECONDS = 3600  # and the latest preview: longer than any step takes
-
-
-@dataclass(frozen=True, slots=True)
-class JobLimits:
-    """Times and limits that apply to every accepted job.
-
-    A claim holds for `lease_seconds` unless renewed. A job that was handed to RQ and not claimed for
-    `dispatch_grace_seconds` is handed out again. A job that no living worker can paint fails after
-    `model_grace_seconds`, in which a worker that is being started can say that it can. An ended job is kept for
-    `retention_seconds`, and what is left of its record after that (a tombstone, answered with 410) for
-    `tombstone_seconds`.
-    """
-
-    lease_seconds: float = 10.0
-    dispatch_grace_seconds: float = 5.0
-    max_attempts: int = 3
-    model_grace_seconds: float = 10.0
-    retention_seconds: int = 86_400
-    tombstone_seconds: int = 7 * 86_400
-
-    @property
-    def lease_ms(self) -> int:
-        return int(self.lease_seconds * 1000)
-
-    @property
-    def retention_ms(self) -> int:
-        return self.retention_seconds * 1000
-
-
-def _attempts_used_up(limits: JobLimits) -> Fault:
-    """The fault of a job whose last attempt ended without a report."""
-    most = limits.max_attempts
-    silence = f"its worker died or was silent for {limits.lease_seconds:g} s"
-    return fault("attempts-used-up", f"attempt {most} of {most}: {silence}")
+LATEST_PREVIEW_SECONDS = 3600  # how long a preview is kept: longer than any step takes
+PREVIEW_SECONDS = 60  # and after there was a later one
 
 
 def living_workers(redis: Redis) -> list[str]:
@@ -102,6 +70,9 @@ class JobClaims:
                 "reconcile",
                 "expire",
                 "claim_refused",
+                "hand_back",
+                "heartbeat",
+                "take_turn",
             )
         }
 
@@ -142,9 +113,10 @@ class JobClaims:
         return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
 
     def preview(self, job_id: str, token: str, step: int, image: bytes) -> str:
-        """Store a small picture of the unfinished canvas for a while. Returns `ok` or `lost`."""
+        """Store a small picture of the unfinished canvas for a while. Returns `ok`, `lost`, or `full`
+        when Redis has no memory for it; the job goes on without it."""
         encoded = base64.b64encode(image).decode()
-        return self._scripts["preview"](args=[job_id, token, step, encoded, PREVIEW_SECONDS, LATEST_PREVIEW_SECONDS])
+        return self._scripts["preview"](args=[job_id, token, step, encoded, LATEST_PREVIEW_SECONDS, PREVIEW_SECONDS])
 
     def finish(self, job_id: str, token: str, state: State, **fields: Any) -> State | None:
         """Enter a terminal state. A cancel that was acknowledged before takes precedence over any other end.
@@ -176,20 +148,19 @@ class JobClaims:
         )
         return State(entered) if entered else None
 
+    def hand_back(self, job_id: str) -> None:
+        """Put back a job that was popped and not claimed, so that the next worker takes it first."""
+        self._scripts["hand_back"](args=[envelope(), job_id])
+
     def reconcile(self) -> tuple[int, int]:
         """Put back the jobs of dead workers. Returns how many leases had expired, and how many jobs were unclaimed."""
-        expired, lost = self._scripts["reconcile"](
-            args=[
-                envelope(),
-                self.limits.retention_ms,
-                self.limits.max_attempts,
-                int(self.limits.dispatch_grace_seconds * 1000),
-                pairs({"error": asdict(_attempts_used_up(self.limits))})[1],
-                int(self.limits.model_grace_seconds * 1000),
-                pairs({"error": asdict(fault("model-unavailable", ""))})[1],
-            ]
-        )
+        _, expired, lost, _ = self._scripts["reconcile"](args=reconciliation(self.limits))
         return expired, lost
+
+    def beat(self, turn_seconds: float) -> Reconciliation:
+        """Record that this worker is alive, and reconcile if it is its turn, which it then keeps for a while."""
+        args = reconciliation(self.limits, self._worker, turn_seconds, entry=self._entry(), worker=True)
+        return Reconciliation(*self._scripts["reconcile"](args=args))
 
     def now(self) -> int:
         """Milliseconds since the epoch on Redis's clock."""
@@ -198,20 +169,10 @@ class JobClaims:
 
     def heartbeat(self, *, leaving: bool = False) -> None:
         """Record that this worker process is alive, or remove it from the list."""
-        now = self.now()
-        if leaving:
-            self._redis.zrem(keys.WORKERS, self._worker)
-            self._redis.hdel(keys.ABILITIES, self._worker)
-            return
-        with self._redis.pipeline() as pipe:
-            if self._abilities:
-                pipe.hset(keys.ABILITIES, self._worker, self._abilities.entry())
-            pipe.zadd(keys.WORKERS, {self._worker: now})
-            pipe.zrangebyscore(keys.WORKERS, "-inf", now - 60_000)
-            pipe.zremrangebyscore(keys.WORKERS, "-inf", now - 60_000)
-            *_, dead, _ = pipe.execute()
-        if dead:
-            self._redis.hdel(keys.ABILITIES, *dead)
+        self._scripts["heartbeat"](args=[self._worker, self._entry(), int(leaving)])
+
+    def _entry(self) -> str:
+        return self._abilities.entry() if self._abilities else ""
 
     def due_for_expiry(self, limit: int = 100) -> list[JobRecord]:
         """Ended jobs whose retention is over."""
@@ -232,6 +193,10 @@ class JobClaims:
     def postpone_expiry(self, job_id: str, seconds: float) -> None:
         """Leave an ended job out of `due_for_expiry` for a while: its image cannot be deleted now."""
         self._redis.zadd(keys.FINISHED, {job_id: self.now() + int(seconds * 1000)}, xx=True)
+
+    def take_sweep(self, seconds: float) -> bool:
+        """Whether it is this worker's turn to delete expired jobs. It keeps the turn if it asks again in time."""
+        return bool(self._scripts["take_turn"](args=[keys.SWEEPER, self._worker, int(seconds * 1000)]))
 
     def claim_orphan_sweep(self, seconds: int) -> bool:
         """Whether this worker may look for orphaned images now; no other worker may within `seconds`."""

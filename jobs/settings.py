@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +11,12 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from jobs.claims import JobLimits
+from jobs.limits import JobLimits
 from jobs.object_store import CertificateFile, StoreUrl
+from jobs.setting_values import check_secret, is_loopback, parse_api_keys, parse_networks
 from recipe.embeddings import parse_embeddings
 from recipe.errors import ModelError
 from recipe.models import ModelSpec, parse_models
-
-_API_KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9A-Fa-f]{64})")
 
 
 class Settings(BaseSettings):
@@ -211,7 +208,7 @@ class Settings(BaseSettings):
     @classmethod
     def _secret_is_long(cls, text: str | None) -> str | None:
         for secret in (text or "").split():
-            _check_secret(secret)
+            check_secret(secret)
         return text
 
     @field_validator("webhook_allow_networks")
@@ -272,7 +269,7 @@ class Settings(BaseSettings):
         Raises:
             ValueError: when anybody on the network could use the API.
         """
-        if self.api_keys or self.allow_anonymous or _is_loopback(self.host):
+        if self.api_keys or self.allow_anonymous or is_loopback(self.host):
             return
         raise ValueError(
             f"PANORAMAS_HOST: {self.host} can be reached from other machines, and without PANORAMAS_API_KEYS anybody"
@@ -303,49 +300,6 @@ class Settings(BaseSettings):
             model_grace_seconds=self.model_grace,
             retention_seconds=self.result_ttl,
         )
-
-
-def parse_api_keys(text: str) -> dict[str, str]:
-    """Parse `name:sha256,name:sha256` into names by digest.
-
-    Raises:
-        ValueError: its message does not contain the text, which may hold a key by mistake.
-    """
-    owners = {}
-    for number, item in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
-        found = _API_KEY.fullmatch(item)
-        if not found:
-            raise ValueError(
-                f"entry {number} is not name:sha256: a name of letters, digits, . _ -, and 64 hexadecimal digits"
-            )
-        owners[found["digest"].lower()] = found["name"]
-    return owners
-
-
-def parse_networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Parse `10.1.0.0/16,fd00::/8`.
-
-    Raises:
-        ValueError
-    """
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
-
-
-def _check_secret(secret: str) -> None:
-    """Raises ValueError with a message that does not contain the secret."""
-    try:
-        size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
-    except ValueError:
-        size = 0
-    if not secret.startswith("whsec_") or not 24 <= size <= 64:
-        raise ValueError("is not whsec_ and base64 of 24 to 64 bytes: echo whsec_$(openssl rand -base64 32)")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def table() -> str:

@@ -16,6 +16,7 @@ from jobs.listing import JobListing
 from jobs.metrics import read_figures
 from jobs.outbox import Outbox
 from jobs.quota import Quota
+from jobs.reconciling import Reconciler
 from jobs.settings import Settings
 from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
@@ -47,11 +48,14 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         redis = connected(redis_url)
         services = _services(settings, redis, requests)
         app.state.services = services
+        reconciler = Reconciler(redis, settings.job_limits)
+        reconciler.start()
         services.event_hub.start()
         services.catalog.start()
         services.announcer.start()
         yield
         await services.announcer.stop()
+        await reconciler.stop()
         await services.catalog.stop()
         await services.event_hub.stop()
         await redis.aclose()

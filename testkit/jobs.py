@@ -12,8 +12,9 @@ from redis.asyncio import Redis as AsyncRedis
 
 from jobs import keys
 from jobs.board import JobBoard, JobView
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
 from jobs.faults import Fault
+from jobs.limits import JobLimits
 from testkit.processes import RedisServer
 
 FAULT = Fault("urn:test", "A test's fault", 500, "because")

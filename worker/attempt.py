@@ -58,6 +58,9 @@ class AttemptRunner:
         Raises:
             RedisError: when the claim itself failed; then nothing was started.
         """
+        if self._shutdown.requested:
+            self._claims.hand_back(job_id)  # it came while this worker was already leaving
+            return
         try:
             record = self._claims.claim(job_id)
         except CannotPaint:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -36,11 +38,16 @@ from worker.sweeper import Sweeper
 log = logging.getLogger(__name__)
 
 
+def host_of(worker: str) -> str:
+    """The host of the worker with this name, which ends with its process id and a random part."""
+    return worker.rsplit("-", 2)[0]
+
+
 def is_alive(redis_url: str) -> bool:
     """Whether a worker on this host had a recent heartbeat. Also False when Redis does not answer."""
     try:
         with Redis.from_url(redis_url, decode_responses=True, socket_timeout=5) as redis:
-            return any(name.startswith(f"{socket.gethostname()}-") for name in living_workers(redis))
+            return any(host_of(name) == socket.gethostname() for name in living_workers(redis))
     except RedisError:
         return False
 
@@ -63,7 +70,7 @@ def run_worker(settings: Settings, redis_url: str) -> int:
         store=settings.store_timeout,
         store_call=settings.store_call_timeout,
     )
-    leases = LeaseKeeper(claims, longest=timeouts.longest_attempt)
+    leases = LeaseKeeper(claims, longest=timeouts.longest_attempt, on_hanging=_end_now)
     outcomes = Outcomes(claims, timeouts, shutdown)
     watch = StoreWatch(store, abilities, shutdown, StoreComparison(_client(redis_url), store))
     kept = KeptPictures(
@@ -80,19 +87,27 @@ def run_worker(settings: Settings, redis_url: str) -> int:
         faults_in_a_row=settings.worker_faults,
     )
     attempts = AttemptRunner(claims, process, leases, finisher, outcomes, timeouts, shutdown, probation)
+    before_pop = partial(_before_pop, attempts, probation, watch, finisher)
     process.ensure_started()
     leases.start()
     Sweeper(JobClaims(_client(redis_url), name, settings.job_limits), store).start()
     try:
         while not shutdown.requested:
             redis = Redis.from_url(redis_url, socket_connect_timeout=2)
-            _serve_queue(redis, attempts, probation, watch, finisher, shutdown)
+            _serve_queue(redis, _client(redis_url), attempts, before_pop, shutdown)
     finally:
         process.kill()
         _close(finisher)
         leases.stop()
         log.info("worker %s has stopped", name)
     return 0
+
+
+def _end_now() -> None:
+    """End this process, whatever its threads are waiting for: its supervisor starts another one."""
+    log.critical("an attempt hangs; this worker ends itself")
+    logging.shutdown()
+    os._exit(1)  # the kernel kills the model process (worker.parent_death)
 
 
 def _close(finisher: Finisher) -> None:
@@ -110,28 +125,35 @@ def _client(redis_url: str) -> Redis:
 
 
 def _serve_queue(
-    redis: Redis,
-    attempts: AttemptRunner,
-    probation: Probation,
-    watch: StoreWatch,
-    finisher: Finisher,
-    shutdown: Shutdown,
+    redis: Redis, waker: Redis, attempts: AttemptRunner, before_pop: Callable[[], bool], shutdown: Shutdown
 ) -> None:
     """Run an RQ worker until a shutdown is requested or Redis is away; the caller then starts another one."""
+    ended = threading.Event()
     try:
         worker = PanoramaWorker(
             run=attempts.run,
-            before_pop=lambda: _before_pop(attempts, probation, watch, finisher),
+            before_pop=before_pop,
             connection=redis,
             name=uuid.uuid4().hex,  # RQ refuses the name of a worker that was killed before it could unregister
         )
+        threading.Thread(target=_end_wait, args=[worker, waker, shutdown, ended], daemon=True).start()
         worker.work(logging_level="WARNING")
     except RedisError as error:
         log.warning("Redis does not answer: %s; trying again", error)
     finally:
+        ended.set()
         redis.close()
     if not shutdown.requested:
         threading.Event().wait(1.0)
+
+
+def _end_wait(worker: PanoramaWorker, redis: Redis, shutdown: Shutdown, ended: threading.Event) -> None:
+    """Once a shutdown is requested, end the worker's wait for a job. A server that forbids that ends it in seconds."""
+    while not ended.wait(0.2):
+        if shutdown.requested and worker.waiting_client is not None:
+            with contextlib.suppress(RedisError):
+                redis.client_unblock(worker.waiting_client)
+    redis.close()
 
 
 def _listener(metrics: WorkerMetrics, abilities: Abilities) -> Callable[[Report], None]:

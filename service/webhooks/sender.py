@@ -19,6 +19,7 @@ from jobs import logs, tracing
 from jobs.board import JobView
 from jobs.connection import connected
 from jobs.outbox import DueCall, Outbox, Outcome
+from jobs.reconciling import Reconciler
 from jobs.record import JobRecord
 from jobs.settings import Settings
 from service.schemas.common import utc_time
@@ -167,9 +168,12 @@ async def _send(settings: Settings, redis_url: str) -> None:
         timeout=settings.webhook_timeout,
     )
     log.info("sending webhook calls")
+    reconciler = Reconciler(redis, settings.job_limits)
+    reconciler.start()
     try:
         await sender.run(stop)
     finally:
+        await reconciler.stop()
         await redis.aclose()
 
 

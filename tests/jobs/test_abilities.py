@@ -10,7 +10,8 @@ import pytest
 
 from jobs import keys
 from jobs.abilities import Abilities, unavailable
-from jobs.claims import CannotPaint, JobClaims, JobLimits
+from jobs.claims import CannotPaint, JobClaims
+from jobs.limits import JobLimits
 from jobs.record import State
 from jobs.scripts import MOST_REFUSED
 from testkit.jobs import Jobs

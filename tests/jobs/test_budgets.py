@@ -8,8 +8,9 @@ import pytest
 
 from jobs import keys
 from jobs.abilities import Abilities
-from jobs.claims import CannotPaint, JobClaims, JobLimits
+from jobs.claims import CannotPaint, JobClaims
 from jobs.faults import Blame, fault
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, State
 from testkit.jobs import Jobs
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from jobs import keys
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
 from jobs.envelope import envelope
+from jobs.limits import JobLimits
 from jobs.record import State
 from jobs.scripts import source
 from testkit.jobs import FAULT, RESULT, Jobs

@@ -25,8 +25,9 @@ from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
 from jobs.board import JobBoard, QueueFull
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
 from jobs.envelope import WINDOW
+from jobs.limits import JobLimits
 from jobs.outbox import Outbox
 from jobs.record import JobRecord, State, read_record, token_of
 from testkit.jobs import FAULT, RESULT

@@ -14,8 +14,9 @@ from rq.serializers import JSONSerializer
 
 from jobs import keys
 from jobs.board import QueueFull
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
 from jobs.envelope import WINDOW
+from jobs.limits import JobLimits
 from jobs.record import State
 from testkit.jobs import FAULT, RESULT, Jobs
 from testkit.processes import eventually
