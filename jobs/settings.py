@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.limits import JobLimits
+from jobs.object_store import CertificateFile, StoreUrl
 from jobs.setting_values import (
     check_secret,
     is_loopback,
@@ -42,9 +43,22 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, description="Redis or Valkey; unset, `panoramas up` starts a server of its own in the data folder"
     )
-    store_url: str | None = Field(
+    store_url: StoreUrl | None = Field(
         None,
         description="Where images are stored: file:///folder, s3://bucket/prefix, gs://, az://; unset, the data folder",
+    )
+    store_ca: CertificateFile | None = Field(
+        None,
+        description="File of certificates in PEM that are trusted beside the system's when the image store is called;"
+        " unset, AWS_CA_BUNDLE for s3://",
+    )
+    store_redirect: bool = Field(
+        False,
+        description="Answer a request for a PNG with a redirect (307) to a signed address of the bucket, so that its"
+        " bytes do not pass through the API",
+    )
+    store_public_endpoint: str | None = Field(
+        None, description="Address of the s3:// store in these redirects; unset, the one that the API uses"
     )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
@@ -168,8 +182,12 @@ class Settings(BaseSettings):
     )
     job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
     store_timeout: float = Field(
-        60.0, ge=0, description="Seconds for which storing a picture is retried before the job is put back"
+        60.0,
+        ge=0,
+        description="Seconds for which storing a picture is retried; then it is kept on the worker's disk, and the job"
+        " is put back",
     )
+    store_call_timeout: float = Field(30.0, gt=0, description="Seconds that one call of the image store may take")
     min_free_mb: int = Field(
         200,
         ge=0,
@@ -320,6 +338,11 @@ class Settings(BaseSettings):
     def compiled_folder(self) -> Path:
         """Where compiled kernels are kept between starts, unless TORCHINDUCTOR_CACHE_DIR is set."""
         return self.data_dir.resolve() / "compiled"
+
+    @property
+    def kept_folder(self) -> Path:
+        """Where a worker keeps painted pictures while the image store cannot be written."""
+        return self.data_dir.resolve() / "kept"
 
     @property
     def image_url(self) -> str:

@@ -18,7 +18,9 @@ from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.reconciling import Reconciler
 from jobs.settings import Settings
+from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
+from jobs.store_identity import StoreAnnouncer
 from recipe.version import server_version
 from service import problems, web_page
 from service.access import AccessMiddleware
@@ -58,7 +60,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         reconciler.start()
         services.event_hub.start()
         services.catalog.start()
+        services.announcer.start()
         yield
+        await services.announcer.stop()
         await reconciler.stop()
         await services.catalog.stop()
         await services.event_hub.stop()
@@ -102,11 +106,14 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
     )
     event_hub = EventHub(EventLog(redis), board)
     store, catalog = ImageStore.of(settings), ModelCatalog(settings.catalog)
+    announcer = StoreAnnouncer(redis, store)
     return Services(
         settings=settings,
         catalog=catalog,
         board=board,
         store=store,
+        announcer=announcer,
+        signed_urls=SignedUrls.of(settings),
         images=ImageConverter(store),
         listing=JobListing(redis),
         event_hub=event_hub,
@@ -117,6 +124,6 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         signer=Signer(settings.webhook_secrets) if settings.webhook_secrets else None,
         slices=Slices(),
         requests=requests,
-        readiness=Cached(lambda: read_health(board, store, catalog), _READINESS_SECONDS),
+        readiness=Cached(lambda: read_health(board, store, announcer, catalog), _READINESS_SECONDS),
         figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
     )

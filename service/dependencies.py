@@ -17,7 +17,9 @@ from jobs.metrics import Figures
 from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
+from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
+from jobs.store_identity import StoreAnnouncer
 from service.cached import Cached
 from service.event_hub import EventHub
 from service.image_formats import ImageConverter
@@ -33,12 +35,15 @@ from service.webhooks.targets import TargetRules
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Objects that live as long as the application. `signer` is None when this server calls no webhooks."""
+    """Objects that live as long as the application. `signer` is None when this server calls no webhooks, `signed_urls`
+    when it redirects nobody to the image store."""
 
     settings: Settings
     catalog: ModelCatalog
     board: JobBoard
     store: ImageStore
+    announcer: StoreAnnouncer
+    signed_urls: SignedUrls | None
     images: ImageConverter
     listing: JobListing
     event_hub: EventHub

@@ -18,7 +18,7 @@ def run_up(**overrides: Any) -> None:
     """Run every process on this machine until SIGINT or SIGTERM."""
     from panoramas.server.local import LocalService, LocalServiceError
 
-    service = LocalService(_checked_exposure(read_settings(**overrides)))
+    service = LocalService(checked_store(_checked_exposure(read_settings(**overrides))))
     _set_up_logs(service.settings)
     signal.signal(signal.SIGINT, service.interrupt)
     signal.signal(signal.SIGTERM, service.interrupt)
@@ -38,13 +38,14 @@ def run_api(*, fd: int | None = None, **overrides: Any) -> None:
     settings = read_settings(**overrides)
     if fd is None:
         _checked_exposure(settings)
+    checked_store(settings)
     _set_up_logs(settings, "api")
     serve(settings, _redis_url(settings), fd=fd)
 
 
 def run_worker() -> int:
     """Run a worker; returns its exit status."""
-    settings = read_settings()
+    settings = checked_store(read_settings())
     _set_up_logs(settings, "worker")
     from worker.main import run_worker
 
@@ -87,6 +88,19 @@ def read_settings(**overrides: Any) -> Settings:
         quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
     except ValueError as error:
         quit_with(str(error))
+    return settings
+
+
+def checked_store(settings: Settings) -> Settings:
+    """Quit when the image store cannot be opened as the settings say. Nothing is sent to it yet."""
+    from jobs.signed_urls import SignedUrls
+    from jobs.store import ImageStore
+
+    try:
+        ImageStore.of(settings)
+        SignedUrls.of(settings)
+    except ValueError as error:
+        quit_with(f"the image store: {error}")
     return settings
 
 

@@ -29,8 +29,8 @@ async def livez() -> Health:
 )
 async def readyz(services: AppServices) -> Health:
     """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them. One
-    that has not loaded its model yet, or whose device fails, is not counted and listed with the reason. The answer may
-    be two seconds old.
+    that has not loaded its model yet, whose device or image store fails, or whose store is not the API's, is not
+    counted and listed with the reason. The answer may be two seconds old.
     """
     return await services.readiness.get()
 

@@ -109,7 +109,7 @@ async def submit_panorama(
     job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
     idempotency = Idempotency.of(idempotency_key, body.requested_fields()) if idempotency_key else None
     try:
-        services.store.check_room()
+        await services.store.check_room()
         view = await services.board.submit(
             uuid.uuid4().hex,
             job_input,
