@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from panoramas.errors import PanoramasError
 
@@ -58,6 +58,10 @@ def read_requests(path: Path) -> Requests:
     return Requests(items, hashlib.sha256(data).hexdigest())
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a value of JSON")
+
+
 def _items(data: bytes, *, plain: bool) -> Iterator[Item]:
     for line, text in enumerate(data.splitlines(), start=1):
         try:
@@ -71,7 +75,7 @@ def _item(line: int, text: str, *, plain: bool) -> Item:
     if plain:
         return Item(line, {"prompt": text}, f"{line:05d}.png")
     try:
-        request = json.loads(text)
+        request = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error} (a file of bare prompts is named .txt)") from error
     if not isinstance(request, dict) or not isinstance(request.get("prompt"), str):
