@@ -131,7 +131,8 @@ class Patience:
             return seconds
         if isinstance(outcome, httpx.Response):
             raise ServiceError.of(outcome)
-        raise APIConnectionError(f"the service does not respond: {_describe(outcome)} ({path})") from outcome
+        why = f"{_describe(outcome)} ({_where(outcome, path)})"
+        raise APIConnectionError(f"the service does not respond: {why}") from outcome
 
 
 def without_secrets(error: httpx.RequestError) -> httpx.RequestError:
@@ -139,6 +140,14 @@ def without_secrets(error: httpx.RequestError) -> httpx.RequestError:
     with suppress(RuntimeError):  # it has no request
         error.request.headers.clear()
     return error
+
+
+def _where(outcome: httpx.RequestError | None, path: str) -> str:
+    """The address that was asked, as far as it is known."""
+    with suppress(RuntimeError):
+        if outcome is not None:
+            return str(outcome.request.url.copy_with(query=None))
+    return path
 
 
 def _is_hopeless(outcome: Outcome) -> bool:

@@ -27,6 +27,6 @@ def format_of(path: Path) -> str:
     """
     extension = path.suffix.lower()
     if extension not in EXTENSIONS:
-        has = f"the extension {extension} is none of them" if extension else "has no extension"
-        raise InvalidArgumentError(f"{path}: a picture's name ends in {', '.join(EXTENSIONS)}; {has}")
+        names, other = ", ".join(EXTENSIONS), f"in {extension}" if extension else "without an extension"
+        raise InvalidArgumentError(f"{path}: a picture's name ends in one of {names}, not {other}")
     return EXTENSIONS[extension]
