@@ -33,8 +33,8 @@ class AsyncClient:
     creates one job however often it is sent.
 
     Args:
-        base_url: address of the service, with a path if a proxy adds one; None: PANORAMAS_URL, or this machine if that
-            is unset.
+        base_url: address of the service, with a path if a proxy adds one; None: that of the `http_client`, or
+            PANORAMAS_URL, or this machine.
         api_key: None: PANORAMAS_API_KEY, or no key if that is unset. It is never logged nor part of an exception.
         timeout: seconds to wait for one response; None: 30, or the `http_client`'s own.
         patience: seconds to keep retrying. A Retry-After of the service is respected within them.

@@ -28,18 +28,20 @@ class Connection:
     """The address, headers and time-outs of every request. Its representation does not show the API key."""
 
     base_url: str
-    headers: Mapping[str, str] = field(repr=False)
+    headers: httpx.Headers = field(repr=False)
     timeout: httpx.Timeout
     patience: float
 
     def arguments(self, request: Request) -> dict[str, Any]:
         """A request's arguments for httpx. Redirects are not followed: they could lead the key to another host."""
+        headers = self.headers.copy()
+        headers.update(request.headers)
         held = None if self.timeout.read is None else self.timeout.read + request.held
         timeouts = {**self.timeout.as_dict(), "read": held}
         return {
             "method": request.method,
             "url": self.base_url + request.path,
-            "headers": {**self.headers, **request.headers},
+            "headers": headers,
             "content": request.content,
             "timeout": httpx.Timeout(**timeouts),
             "follow_redirects": False,
@@ -64,7 +66,6 @@ def connect(
         InvalidArgumentError: naming the argument at fault, never its secret.
     """
     extra = check_headers(headers or {})
-    key = check_api_key(os.environ.get("PANORAMAS_API_KEY", "") if api_key is None else api_key)
     if http_client is None:
         with _refused_options():
             http_client = kind(timeout=TIMEOUT_SECONDS, proxy=proxy, transport=transport)
@@ -72,9 +73,12 @@ def connect(
         raise InvalidArgumentError("http_client has a proxy and a transport of its own: pass them to it instead")
     elif not isinstance(http_client, kind):
         raise InvalidArgumentError(f"http_client: must be an httpx.{kind.__name__}")
+    key = check_api_key(_api_key(api_key, extra, http_client))
     address = check_base_url(*_address(base_url, http_client))
     seconds = httpx.Timeout(timeout) if timeout is not None else http_client.timeout
-    named = {"User-Agent": f"panoramas-python/{__version__}", **_key_header(key, extra, http_client), **extra}
+    named = httpx.Headers({"User-Agent": f"panoramas-python/{__version__}"})
+    named.update(extra)
+    named.update(_key_header(key, named, http_client))
     return http_client, Connection(address, named, seconds, patience)
 
 
@@ -89,11 +93,20 @@ def _address(base_url: str | None, http_client: httpx.Client | httpx.AsyncClient
     return DEFAULT_URL, "base_url"
 
 
-def _key_header(key: str, headers: Mapping[str, str], http_client: httpx.Client | httpx.AsyncClient) -> dict[str, str]:
+def _api_key(api_key: str | None, headers: Mapping[str, str], http_client: httpx.Client | httpx.AsyncClient) -> str:
+    """The key to send. One in the caller's own headers goes before that of the environment."""
+    if "x-api-key" in httpx.Headers(headers) or "x-api-key" in http_client.headers:
+        if api_key:
+            raise InvalidArgumentError("api_key: the headers have another one, X-API-Key")
+        return ""
+    return os.environ.get("PANORAMAS_API_KEY", "") if api_key is None else api_key
+
+
+def _key_header(key: str, headers: httpx.Headers, http_client: httpx.Client | httpx.AsyncClient) -> dict[str, str]:
     """The key as `Authorization`, or as `X-API-Key` if the caller uses the other one, for a proxy for example."""
     if not key:
         return {}
-    taken = "authorization" in {name.lower() for name in headers} or "authorization" in http_client.headers
+    taken = "authorization" in headers or "authorization" in http_client.headers
     return {"X-API-Key": key} if taken or http_client.auth is not None else {"Authorization": f"Bearer {key}"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         OSError: the folder or the disk does not allow it.
     """
     path = path.resolve()
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         with part.open("x+b") as file:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 from panoramas.cli import client, generate, server
 from panoramas.cli.common import app, quit_with
-from panoramas.errors import InvalidArgumentError, PanoramasError
+from panoramas.errors import InvalidArgumentError, JobFailed, PanoramasError
 
 __all__ = ["app", "client", "generate", "main", "server"]
 
@@ -14,9 +17,13 @@ def main() -> None:
 
     The status is 2 for an argument that cannot be used, else 1; 130 after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a prompt may have letters that the terminal does not
+        sys.stdout.reconfigure(errors="replace")
     try:
         app()
     except InvalidArgumentError as error:
         quit_with(str(error), 2)
+    except JobFailed as error:
+        quit_with(f"job {error.job.id}: {error}")
     except PanoramasError as error:
         quit_with(str(error))

@@ -23,7 +23,7 @@ from panoramas.cli.common import (
     printable,
 )
 from panoramas.cli.output import Output
-from panoramas.cli.painting import wait_and_save
+from panoramas.cli.painting import submit_and_save, wait_and_save
 from panoramas.client import DEFAULT_URL, PATIENCE_SECONDS
 from panoramas.results import Job
 
@@ -107,6 +107,20 @@ def list_jobs(
 
 
 @app.command()
+def repaint(
+    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG of this service.")],
+    out: Out = "panorama.png",
+    form: Format = None,
+    patience: Patience = PATIENCE_SECONDS,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+) -> None:
+    """Paint the recipe inside a PNG again, show the progress, save the picture. Ctrl-C cancels the job."""
+    with connected(url, api_key, patience) as client:
+        submit_and_save(client, lambda: client.repaint(picture), Output.of(out, form))
+
+
+@app.command()
 def models(patience: Patience = AT_ONCE, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
     """Print models, schedulers, presets and the server's limits as JSON."""
     with connected(url, api_key, patience) as client:
@@ -126,7 +140,7 @@ def wait(
     with connected(url, api_key, patience) as client:
         output = Output.of(out, form) if out is not None else None
         job = wait_and_save(client, job_id, output)
-        if output is None or output.path is not None:
+        if output is None:
             print_json(job.raw)
 
 

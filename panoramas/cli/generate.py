@@ -81,7 +81,13 @@ def generate(
     """Submit a panorama to a running service, show its progress, save the picture. Ctrl-C cancels the job."""
     with connected(url, api_key, patience) as client:
         output = Output.of(out, form)
-        submit_and_save(client, prompt, output, _given(params), idempotency_key)
+        # Under a key the same command again would find its job canceled.
+        submit_and_save(
+            client,
+            lambda: client.submit(prompt, idempotency_key=idempotency_key, **_given(params)),
+            output,
+            keep=idempotency_key is not None,
+        )
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 
@@ -14,25 +15,21 @@ from panoramas.progress import follow
 from panoramas.results import Job
 
 
-def submit_and_save(
-    client: Client, prompt: str, output: Output, params: dict[str, Any], idempotency_key: str | None = None
-) -> None:
-    """Submit one panorama, show its progress, write the picture. Ctrl-C cancels the job.
-
-    With an idempotency key Ctrl-C leaves the job running: the same command again would find it canceled.
+def submit_and_save(client: Client, submit: Callable[[], Job], output: Output, *, keep: bool = False) -> None:
+    """Submit one panorama, show its progress, write the picture. Ctrl-C cancels the job, unless it is to `keep` it.
 
     Raises:
         PanoramasError: when the service refuses the request or the job fails.
         typer.Exit: when it was interrupted, or the picture could not be written where it should be.
     """
     try:
-        job = client.submit(prompt, idempotency_key=idempotency_key, **params)
+        job = submit()
     except KeyboardInterrupt:
         _interrupted("Interrupted. If the service has the job already, `panoramas list` shows it")
     try:
         done = follow(client, job, console)
     except KeyboardInterrupt:
-        if idempotency_key is None:
+        if not keep:
             _cancel(client, job)
         _leave(job)
     save(client, done, output)
@@ -60,9 +57,9 @@ def save(client: Client, job: Job, output: Output) -> None:
         data, form = _fetch(client, job, output.format)
     except KeyboardInterrupt:
         _interrupted(f"Interrupted. The picture of job {job.id} is painted: {again}")
-    except ServiceError as error:
+    except ServiceError:
         console.print(f"The picture of job {job.id} is painted, but was not received: {again}")
-        raise error
+        raise
     reason = None
     if form != output.format:
         reason = f"the service has no {output.format} of this picture"

@@ -31,7 +31,7 @@ def run_demo(prompt: str, out: str, params: dict[str, Any]) -> None:
                 service.start()
             try:
                 with Client(service.url, api_key="") as client:
-                    submit_and_save(client, prompt, output, params)
+                    submit_and_save(client, lambda: client.submit(prompt, **params), output)
             finally:
                 with console.status("stopping the service"):
                     service.stop()

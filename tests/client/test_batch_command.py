@@ -288,6 +288,7 @@ def test_a_text_file_is_a_prompt_a_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_requests_come_from_standard_input_and_the_same_input_resumes(
     workerless: WorkerlessApi, tmp_path: Path
 ) -> None:

@@ -99,6 +99,8 @@ def test_a_batch_is_waited_for_and_its_archive_is_fetched_whole_or_not_at_all(
             client.download_zip("0" * 32, tmp_path / "none.zip")
         with pytest.raises(FileNotFoundError):
             client.download_zip(batch, tmp_path / "none" / "pictures.zip")
+        with pytest.raises(IsADirectoryError):
+            client.download_zip(batch, tmp_path)
 
     async def fetch() -> Path:
         async with AsyncClient(cut.url) as client:

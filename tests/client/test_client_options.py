@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from panoramas import AsyncClient, Client, InvalidArgumentError
 from testkit.answers import Answers, answering
+from testkit.processes import ROOT
 
 
 @pytest.fixture
@@ -40,7 +45,9 @@ def test_both_clients_have_the_same_methods_parameters_and_documents() -> None:
     assert options[0] == options[1]
 
 
-def test_headers_go_with_every_request_and_the_key_gives_way_to_the_callers(answers: Answers) -> None:
+def test_headers_go_with_every_request_and_the_key_gives_way_to_the_callers(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     headers = {"X-Tenant": "a", "User-Agent": "shop/1"}
     with Client(answers.url, api_key="key", headers=headers) as client:
         client.models()
@@ -49,6 +56,13 @@ def test_headers_go_with_every_request_and_the_key_gives_way_to_the_callers(answ
     with Client(answers.url, api_key="key", headers={"authorization": "Basic YTpi"}) as client:
         client.models()
     assert (answers.received[-1]["authorization"], answers.received[-1]["x-api-key"]) == ("Basic YTpi", "key")
+    monkeypatch.setenv("PANORAMAS_API_KEY", "of the environment")
+    with Client(answers.url, headers={"x-api-key": "theirs", "user-agent": "shop/2"}) as client:
+        client.models()
+    sent = answers.received[-1]
+    assert (sent["x-api-key"], sent["user-agent"], "authorization" in sent) == ("theirs", "shop/2", False)
+    with pytest.raises(InvalidArgumentError, match="another one"):
+        Client(answers.url, api_key="key", headers={"X-API-KEY": "theirs"})
 
 
 def test_an_http_client_of_the_callers_is_used_as_it_is_and_left_open(answers: Answers) -> None:
@@ -117,6 +131,33 @@ def test_certificates_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/certificates.pem")
     with pytest.raises(InvalidArgumentError, match="SSL_CERT_FILE"):
         Client()
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_every_name_and_refuses_a_misspelt_one(tmp_path: Path) -> None:
+    good = (
+        "import panoramas\n"
+        "from panoramas import AsyncClient, Client, Job, Picture, webhooks\n"
+        "def on_progress(job: Job) -> None: ...\n"
+        "def paint(client: Client) -> Picture:\n"
+        "    return client.generate('hills', width=512, format='webp', on_progress=on_progress)\n"
+        "async def paint_too(client: AsyncClient) -> Picture:\n"
+        "    return await client.generate('hills', seed=3, timeout=5)\n"
+        "event: panoramas.WebhookEvent = webhooks.verify({}, b'', 's')\n"
+    )
+    bad = (
+        "import panoramas\n"
+        "panoramas.Clinet\n"
+        "panoramas.Client().generate('hills', widht=512)\n"
+        "panoramas.Client().submit('hills', width='wide')\n"
+    )
+    for code, status, faults in ((good, 0, 0), (bad, 1, 3)):
+        (tmp_path / "program.py").write_text(code)
+        command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--follow-imports=silent"]
+        command += ["--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(tmp_path / "program.py")]
+        environment = {**os.environ, "MYPYPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.count("error:")) == (status, faults), done.stdout + done.stderr
 
 
 def test_a_request_is_what_the_caller_gave(answers: Answers) -> None:
