@@ -89,9 +89,13 @@ def generate(
 ) -> Call[Picture]:
     """Submit, wait, and fetch."""
     media_type(form)  # checked before anything is painted
-    accepted = yield from submit(params, key)
-    done = yield from wait(accepted, timeout, on_progress)
-    return (yield from picture(done, form))
+    job = yield from submit(params, key)
+    try:
+        job = yield from wait(job, timeout, on_progress)
+        return (yield from picture(job, form))
+    except ServiceError as error:  # the caller has not seen the job yet
+        error.job = job
+        raise
 
 
 def picture(job: Job | str, form: str) -> Call[Picture]:

@@ -67,6 +67,7 @@ class ServiceError(PanoramasError):
         errors: one entry for each field at fault.
         retry_after: seconds to wait, if the service named any.
         request_id: the response's X-Request-Id, which a proxy or a newer server may set; None if it had none.
+        job: after `generate`, the job if it was accepted: it continues, and its picture can still be fetched.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ServiceError(PanoramasError):
         self.problem = problem or {}
         self.type = str(self.problem.get("type", ""))
         self.errors = _field_errors(self.problem)
+        self.job: Job | None = None
 
     @classmethod
     def of(cls, response: httpx.Response) -> ServiceError:

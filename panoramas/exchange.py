@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 import httpx
@@ -77,15 +78,18 @@ def retrying(call: Call[T], patience: float) -> RetriedCall[T]:
     Raises:
         ServiceError: the service refused a request, or did not respond in time.
     """
-    response: httpx.Response | None = None
+    advance: Callable[[], Request | Pause | Tell] = partial(call.send, None)
     while True:
         try:
-            step = call.send(response)
+            step = advance()
         except StopIteration as end:
             return end.value
-        response = None
+        advance = partial(call.send, None)
         if isinstance(step, Request):
-            response = yield from _exchange(step, patience)
+            try:
+                advance = partial(call.send, (yield from _exchange(step, patience)))
+            except ServiceError as error:  # the call may know more about it
+                advance = partial(call.throw, error)
         else:
             yield step
 

@@ -19,6 +19,15 @@ def media_type(format: str) -> str:
     return MEDIA_TYPES[format]
 
 
+def check_extension(path: Path, media_type: str) -> None:
+    """Raises:
+    InvalidArgumentError: the extension is that of another format than `media_type`.
+    """
+    form = EXTENSIONS.get(path.suffix.lower())
+    if form is not None and MEDIA_TYPES[form] != media_type:
+        raise InvalidArgumentError(f"{path}: the picture is {media_type}; ask for it with format={form!r}")
+
+
 def format_of(path: Path) -> str:
     """The format that a file's extension asks for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -204,10 +205,20 @@ class Picture:
     data: bytes = field(repr=False)
     media_type: str = "image/png"
 
-    def save(self, path: str | Path) -> Path:
-        """Write it to a file."""
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it to a file, which appears when it is complete.
+
+        Raises:
+            InvalidArgumentError: the extension is that of another format: ask `generate` or `image` for it.
+            OSError: it cannot be written.
+        """
+        from panoramas.files import replacing
+        from panoramas.formats import check_extension
+
         path = Path(path)
-        path.write_bytes(self.data)
+        check_extension(path, self.media_type)
+        with replacing(path) as file:
+            file.write(self.data)
         return path
 
 

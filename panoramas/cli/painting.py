@@ -32,6 +32,9 @@ def submit_and_save(client: Client, submit: Callable[[], Job], output: Output, *
         if not keep:
             _cancel(client, job)
         _leave(job)
+    except ServiceError:
+        console.print(f"Job {job.id} continues: `panoramas wait {job.id} -o FILE` waits again")
+        raise
     save(client, done, output)
 
 

@@ -22,11 +22,13 @@ from panoramas import (
     ConflictError,
     GoneError,
     InternalServerError,
+    InvalidArgumentError,
     Job,
     JobFailed,
     NotFoundError,
     PanoramasError,
     PayloadTooLargeError,
+    Picture,
     RateLimitError,
     ServiceError,
     ServiceUnavailableError,
@@ -109,6 +111,43 @@ def test_an_answer_that_is_not_the_services_is_an_error_of_the_client(answers: A
         answers.status, answers.headers, answers.body = 502, {"Retry-After": "inf"}, b"<html>"
         with pytest.raises(ServiceUnavailableError, match="502"):
             client.models()
+
+
+def test_a_job_that_generate_has_submitted_is_in_the_error_when_the_service_goes_away(answers: Answers) -> None:
+    answers.body = json.dumps({**JOB, "state": "queued"}).encode()
+
+    def leave(job: Job) -> None:
+        answers.status = 503
+
+    async def generate() -> None:
+        async with AsyncClient(answers.url, patience=0) as client:
+            await client.generate("hills", on_progress=leave)
+
+    with Client(answers.url, patience=0) as client:
+        with pytest.raises(ServiceUnavailableError) as gone:
+            client.generate("hills", on_progress=leave)
+        assert pickle.loads(pickle.dumps(gone.value)).job.id == JOB["id"]
+        answers.status, answers.body = 200, json.dumps({**JOB, "state": "succeeded"}).encode()
+        with pytest.raises(ServiceUnavailableError) as gone:
+            client.generate("hills", on_progress=leave)
+        assert gone.value.job
+        assert gone.value.job.state == "succeeded"
+        with pytest.raises(ServiceUnavailableError) as gone:
+            client.generate("hills")
+        assert gone.value.job is None
+    answers.status = 200
+    with pytest.raises(ServiceUnavailableError) as gone:
+        asyncio.run(generate())
+    assert gone.value.job
+
+
+def test_a_picture_is_not_saved_under_the_name_of_another_format(tmp_path: Path) -> None:
+    picture = Picture(Job.of(JOB), b"bytes", "image/webp")
+    with pytest.raises(InvalidArgumentError, match="format='png'"):
+        picture.save(tmp_path / "a.png")
+    for name in ("a.webp", "a", "a.bin"):
+        assert picture.save(tmp_path / name).read_bytes() == b"bytes"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_page_of_a_list_is_asked_for_where_the_client_was_pointed_to(answers: Answers) -> None:

@@ -83,6 +83,18 @@ def test_ctrl_c_of_generate_under_a_key_leaves_the_job_for_the_next_time(
     assert look_at(tmp_path / "out.png")[1] == (256, 136)
 
 
+def test_a_job_whose_service_goes_away_is_named(tmp_path: Path) -> None:
+    with answering() as answers:
+        answers.body = json.dumps({"id": "a" * 32, "state": "queued"}).encode()
+        answers.headers = {"Content-Type": "text/event-stream"}
+        command = ["generate", "hills", "-o", str(tmp_path / "out.png"), "--url", answers.url, "--patience", "1"]
+        with started(*command) as process:
+            eventually(lambda: answers.paths, 30, "it has submitted")
+            answers.status = 503
+            told = process.communicate(timeout=30)[1]
+    assert (process.returncode, f"`panoramas wait {'a' * 32} -o FILE`" in told) == (1, True), told
+
+
 def test_ctrl_c_of_generate_when_the_service_is_gone_says_what_to_do(tmp_path: Path) -> None:
     with answering() as answers:
         answers.body = json.dumps({"id": "a" * 32, "state": "queued"}).encode()

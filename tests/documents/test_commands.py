@@ -83,7 +83,7 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_and_flag_exists(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("requests.jsonl", "prompts.txt", "FILE"):
+    for name in ("requests.jsonl", "prompts.txt", "panorama.png"):
         (tmp_path / name).touch()
     for arguments, complete in all_commands(path):
         if arguments == ["--version"]:
