@@ -180,9 +180,11 @@ def json_bytes(value: Any) -> bytes:
     """Compact JSON.
 
     Raises:
-        InvalidArgumentError: the value has no form in JSON, such as NaN or an object of another type.
+        InvalidArgumentError: the value has no form in JSON, such as NaN, an object of another type, or text that was
+            decoded from bytes in another encoding.
     """
     try:
+        json.dumps(value, ensure_ascii=False).encode()  # refuses half a surrogate pair
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"the request cannot be written as JSON: {error}") from error

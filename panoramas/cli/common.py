@@ -17,7 +17,8 @@ from panoramas._version import __version__
 from panoramas.client import Client
 from panoramas.errors import InvalidArgumentError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+# typer's own tracebacks may show local variables, and with them the API key.
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 INTERRUPTED = 130

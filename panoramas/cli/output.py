@@ -35,6 +35,8 @@ class Output:
         if form is not None:
             media_type(form)
         if target == STANDARD_OUTPUT:
+            if sys.stdout is None:  # the shell's >&-
+                raise InvalidArgumentError("--out -: standard output is closed")
             if sys.stdout.isatty():
                 raise InvalidArgumentError("--out -: standard output is a terminal; redirect it, or name a file")
             return cls(None, form or "png")

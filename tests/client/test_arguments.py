@@ -140,6 +140,8 @@ def test_other_values_that_cannot_be_sent_are_named_before_anything_is_painted(
             client.submit("hills", guidance_scale=float("nan"))
         with pytest.raises(InvalidArgumentError, match="JSON"):
             client.submit("hills", metadata={"folder": tmp_path})
+        with pytest.raises(InvalidArgumentError, match="JSON"):
+            client.submit(b"h\xfcgel".decode(errors="surrogateescape"))
         with pytest.raises(InvalidArgumentError, match="not a PNG"):
             client.repaint(b"GIF89a")
         with pytest.raises(InvalidArgumentError, match="limit"):

@@ -167,6 +167,14 @@ def test_bytes_are_not_written_to_a_terminal(workerless: WorkerlessApi) -> None:
     assert jobs_made(workerless.stack) == before
 
 
+def test_standard_output_that_is_closed_is_told_before_anything_is_painted(workerless: WorkerlessApi) -> None:
+    before = jobs_made(workerless.stack)
+    command = " ".join(arguments("generate", "hills", "-o", "-", "--url", workerless.stack.url))
+    done = subprocess.run(["bash", "-c", f"{command} >&-"], stderr=subprocess.PIPE, text=True, env=HERE)
+    assert (done.returncode, "is closed" in done.stderr) == (2, True), done.stderr
+    assert jobs_made(workerless.stack) == before
+
+
 def test_a_reader_that_has_gone_does_not_lose_the_picture(workerless: WorkerlessApi, tmp_path: Path) -> None:
     job = workerless.done()
     command = f"{' '.join(arguments('wait', job['id'], '-o', '-', '--url', workerless.stack.url))} | true"
