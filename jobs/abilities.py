@@ -1,7 +1,7 @@
 """What each worker can paint. Workers write it beside their heartbeat; claims and health checks read it.
 
-The entry of a worker is JSON: `able`, the models that it paints, and `broken`, why it cannot load others. A worker
-without an entry is of an earlier version, and counts as able to paint everything.
+The entry of a worker is JSON: `able`, the models that it paints, `broken`, why it cannot load others, and `out`, why it
+takes no jobs for now, if so. A worker without an entry is of an earlier version; it counts as able to paint everything.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Abilities:
         self._retry_seconds = retry_seconds
         self._broken: dict[str, tuple[str, float]] = {}
         self._said: dict[str, str] = {}
+        self._out: str | None = None
         self._lock = threading.Lock()
 
     def mark_broken(self, model: str, reason: str) -> None:
@@ -47,9 +48,22 @@ class Abilities:
             self._broken.pop(model, None)
             self._said.pop(model, None)
 
+    def take_out(self, reason: str) -> None:
+        """This worker takes no jobs for now."""
+        self._out = reason
+
+    def put_back(self) -> None:
+        """This worker takes jobs again."""
+        self._out = None
+
     @property
     def able(self) -> list[str]:
         """The models that this worker may claim jobs for."""
+        return [] if self._out else self.loadable
+
+    @property
+    def loadable(self) -> list[str]:
+        """The models that this worker has loaded, or may try to load."""
         now = time.monotonic()
         with self._lock:
             waiting = {name for name, (_, since) in self._broken.items() if now - since < self._retry_seconds}
@@ -57,9 +71,16 @@ class Abilities:
 
     def entry(self) -> str:
         """The worker's entry. A model that failed counts as broken until it is loaded, also while it is tried again."""
+        out = {"out": self._out} if self._out else {}
         with self._lock:
             broken = {name: reason for name, (reason, _) in self._broken.items()}
-        return json.dumps({"able": [name for name in self._models if name not in broken], "broken": broken})
+        return json.dumps({"able": [name for name in self._models if name not in broken], "broken": broken, **out})
+
+
+def out_of_service(entries: Mapping[str, str | None]) -> dict[str, str]:
+    """Why workers take no jobs for now, by their names, from the living workers' entries."""
+    read = {name: json.loads(entry).get("out") for name, entry in entries.items() if entry}
+    return {name: reason for name, reason in sorted(read.items()) if reason}
 
 
 def unavailable(entries: Mapping[str, str | None]) -> dict[str, str]:

@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 
 from jobs import keys
 from jobs.board import JobBoard, QueueFull
-from jobs.claims import JobLimits
+from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 
 _PIPELINE_SIZE = 250  # jobs in one pipeline
@@ -80,6 +81,7 @@ class Batches:
         self._board = board
         self._open = board.script("open_batch")
         self._cancel = board.script("cancel_batch")
+        self._withdraw = board.script("withdraw")
 
     async def open(
         self,
@@ -166,9 +168,29 @@ class Batches:
         """Cancel every job that has not ended; harmless when all have."""
         await self._cancel(args=[batch_id])
         for state in (State.QUEUED, State.RUNNING):
-            ids = await self._redis.zrange(keys.batch_index(batch_id, state), 0, -1)
+            # The last first: no job then has to move up behind a canceled one.
+            ids = await self._redis.zrange(keys.batch_index(batch_id, state), 0, -1, desc=True)
             for start in range(0, len(ids), _PIPELINE_SIZE):
                 await self._board.cancel_many([str(name) for name in ids[start : start + _PIPELINE_SIZE]])
+
+    async def withdraw(self, batch_id: str) -> None:
+        """Take back a batch that could not be accepted as a whole, as if it had never been sent. Jobs that have already
+        begun are canceled.
+
+        Raises:
+            RedisError: some of its jobs may be left.
+        """
+        await self._cancel(args=[batch_id])
+        ids = await self._redis.zrange(keys.batch_index(batch_id), 0, -1, desc=True)
+        for start in range(0, len(ids), _PIPELINE_SIZE):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in map(str, ids[start : start + _PIPELINE_SIZE]):
+                    await self._withdraw(args=[envelope(), name], client=pipe)
+                await pipe.execute()
+        begun = [str(name) for name in await self._redis.zrange(keys.batch_index(batch_id), 0, -1)]
+        await self._board.cancel_many(begun)
+        if not begun:
+            await self._redis.delete(keys.batch(batch_id))
 
     async def succeeded(self, batch_id: str) -> AsyncIterator[JobRecord]:
         """The jobs that have a picture, in the order of submission."""

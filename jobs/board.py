@@ -18,10 +18,9 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from jobs import keys, tracing
-from jobs.abilities import unavailable
-from jobs.claims import JobLimits
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 from jobs.scripts import SHARE, source
 from jobs.server import check_info
@@ -140,6 +139,15 @@ class JobBoard:
         before = await self._delete(args=[job_id, self._tombstone_seconds])
         return State(before) if before else None
 
+    async def replayed(self, owner: str, idempotency: Idempotency) -> JobView | None:
+        """The job that was made under this key before. Found also while nothing can be written.
+
+        Raises:
+            KeyReused
+        """
+        found = await self._redis.get(idempotency.redis_key(owner))
+        return await self._replay(str(found), idempotency) if found else None
+
     async def _replay(self, job_id: str, idempotency: Idempotency) -> JobView:
         view = await self.get(job_id)
         if view is None:
@@ -173,23 +181,17 @@ class JobBoard:
         """Another of `jobs.scripts`, registered on the same client."""
         return self._redis.register_script(source(name))
 
-    async def workers(self) -> int:
-        """The number of worker processes with a recent heartbeat. Raises RedisError."""
-        seconds, micros = await self._redis.time()
-        oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
-        return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
-
     async def check_server(self) -> None:
         """Check that the server is one that is supported. Raises RedisError."""
         check_info(await self._redis.info("server"))
 
-    async def unavailable_models(self) -> dict[str, str]:
-        """Why living workers cannot paint models, and how many of them, by the model's name. Raises RedisError."""
+    async def workers(self) -> dict[str, str | None]:
+        """The entries (see `jobs.abilities`) of workers with a recent heartbeat, by name. Raises RedisError."""
         seconds, micros = await self._redis.time()
         oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         living = [str(name) for name in await self._redis.zrangebyscore(keys.WORKERS, oldest, "+inf")]
         entries: list[Any] = await self._redis.hmget(keys.ABILITIES, living) if living else []
-        return unavailable(dict(zip(living, entries, strict=True)))
+        return dict(zip(living, entries, strict=True))
 
     async def pace_seconds(self) -> float:
         """A moving average of the seconds per job; 10 while none has succeeded."""

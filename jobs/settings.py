@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +11,19 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from jobs.claims import JobLimits
+from jobs.limits import JobLimits
+from jobs.setting_values import (
+    check_secret,
+    is_loopback,
+    parse_api_keys,
+    parse_hosts,
+    parse_networks,
+    parse_origins,
+    parse_public_url,
+)
 from recipe.embeddings import parse_embeddings
 from recipe.errors import ModelError
 from recipe.models import ModelSpec, parse_models
-
-_API_KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9A-Fa-f]{64})")
 
 
 class Settings(BaseSettings):
@@ -43,6 +48,27 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
+    public_url: str | None = Field(
+        None,
+        description="Where clients find this service, such as https://example.org/pano; every URL that it gives is then"
+        " absolute. Unset, they are paths",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Values of the Host header that are answered, separated by commas; *.example.org for every name"
+        " below one, * for all. Empty: on an address of this machine without API keys, its own names, since there any"
+        " web page could reach the service through a name of its own; elsewhere all",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Web pages of other sites that may use the API, as https://host, separated by commas; * for all",
+    )
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections of one API process; beyond these the longest idle one makes room, or the new one is"
+        " answered with 503. Less where the system allows fewer open files",
+    )
     api_keys: str = Field(
         "",
         description="Who may use the API: name:sha256-of-the-key, separated by commas; a name may have several keys."
@@ -115,7 +141,18 @@ class Settings(BaseSettings):
     )
     max_wait: int = Field(60, ge=0, description="Maximum seconds for which `Prefer: wait` delays a response")
     result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
-    max_attempts: int = Field(3, ge=1, description="How often a job is started before it fails because its worker died")
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        description="How often a job may fail by its own fault, and as often by that of workers, before it fails for"
+        " good. By then it has failed on two workers, where there are two",
+    )
+    worker_faults: int = Field(
+        2,
+        ge=0,
+        description="Attempts in a row that fail by a fault of its device or model process, after which a worker takes"
+        " no job before it has painted a small picture of its own; 0: never",
+    )
     lease_seconds: float = Field(10.0, ge=1, description="Seconds without a renewal after which a worker loses its job")
     model_grace: float = Field(
         10.0,
@@ -178,11 +215,28 @@ class Settings(BaseSettings):
         parse_api_keys(text)
         return text
 
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_absolute(cls, text: str | None) -> str | None:
+        return parse_public_url(text) if text else None
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_are_names(cls, text: str) -> str:
+        parse_hosts(text)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, text: str) -> str:
+        parse_origins(text)
+        return text
+
     @field_validator("webhook_secret")
     @classmethod
     def _secret_is_long(cls, text: str | None) -> str | None:
         for secret in (text or "").split():
-            _check_secret(secret)
+            check_secret(secret)
         return text
 
     @field_validator("webhook_allow_networks")
@@ -228,6 +282,18 @@ class Settings(BaseSettings):
         return parse_api_keys(self.api_keys)
 
     @property
+    def hosts(self) -> list[str]:
+        """Hosts that are answered for; empty: those of this machine alone."""
+        if self.allowed_hosts or (is_loopback(self.host) and not self.api_keys):
+            return parse_hosts(self.allowed_hosts)
+        return ["*"]
+
+    @property
+    def origins(self) -> list[str]:
+        """Web pages of other sites that may call."""
+        return parse_origins(self.cors_origins)
+
+    @property
     def webhook_secrets(self) -> list[str]:
         """The current secret first; empty when webhooks are disabled."""
         return (self.webhook_secret or "").split()
@@ -243,7 +309,7 @@ class Settings(BaseSettings):
         Raises:
             ValueError: when anybody on the network could use the API.
         """
-        if self.api_keys or self.allow_anonymous or _is_loopback(self.host):
+        if self.api_keys or self.allow_anonymous or is_loopback(self.host):
             return
         raise ValueError(
             f"PANORAMAS_HOST: {self.host} can be reached from other machines, and without PANORAMAS_API_KEYS anybody"
@@ -269,49 +335,6 @@ class Settings(BaseSettings):
             model_grace_seconds=self.model_grace,
             retention_seconds=self.result_ttl,
         )
-
-
-def parse_api_keys(text: str) -> dict[str, str]:
-    """Parse `name:sha256,name:sha256` into names by digest.
-
-    Raises:
-        ValueError: its message does not contain the text, which may hold a key by mistake.
-    """
-    owners = {}
-    for number, item in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
-        found = _API_KEY.fullmatch(item)
-        if not found:
-            raise ValueError(
-                f"entry {number} is not name:sha256: a name of letters, digits, . _ -, and 64 hexadecimal digits"
-            )
-        owners[found["digest"].lower()] = found["name"]
-    return owners
-
-
-def parse_networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Parse `10.1.0.0/16,fd00::/8`.
-
-    Raises:
-        ValueError
-    """
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
-
-
-def _check_secret(secret: str) -> None:
-    """Raises ValueError with a message that does not contain the secret."""
-    try:
-        size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
-    except ValueError:
-        size = 0
-    if not secret.startswith("whsec_") or not 24 <= size <= 64:
-        raise ValueError("is not whsec_ and base64 of 24 to 64 bytes: echo whsec_$(openssl rand -base64 32)")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def table() -> str:

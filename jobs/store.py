@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from jobs.settings import Settings
 
 
-_IMAGE = re.compile(r"([0-9a-f]{32})/(\d+)\.png")
+_IMAGE = re.compile(r"([0-9a-f]{32})/(\d+(?:-[0-9a-f]{32})?)\.png")  # earlier versions had the number only
+
+# What stores answer that cannot create an object only if there is none: a bucket without conditional writes, a file
+# system without hard links (EPERM, ENOSYS, EOPNOTSUPP).
+_NO_CREATE = re.compile(r"NotImplemented|NotSupported|os error (?:1|38|95)\)")
 
 
 class StoreError(Exception):
@@ -62,7 +66,7 @@ class ImageFile:
 
     key: str
     job_id: str
-    token: int
+    token: str
     age: float
 
 
@@ -85,19 +89,35 @@ class ImageStore:
         """The store that the settings describe."""
         return cls(settings.image_url, min_free_bytes=settings.min_free_mb << 20)
 
-    def put(self, job_id: str, token: int, data: bytes) -> StoredImage:
-        """Write an image durably. It stays invisible until it is committed.
+    def put(self, job_id: str, token: str, data: bytes) -> StoredImage:
+        """Write an image durably. It stays invisible until it is committed. Nothing is ever overwritten.
 
         Raises:
             StoreError: when it cannot be written (no space, no connection).
         """
         image = StoredImage(f"{job_id}/{token}.png", hashlib.sha256(data).hexdigest(), len(data))
         try:
-            obstore.put(self._store, image.key, data)
+            self._create(image, data)
             self._sync(image.key)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise StoreError(f"the image cannot be stored: {error}") from error
         return image
+
+    def _create(self, image: StoredImage, data: bytes) -> None:
+        """Write an image under a key that does not exist yet: `If-None-Match: *` in S3, a hard link in a folder.
+
+        The key may exist because the answer to an earlier try was lost; then its bytes are these.
+        """
+        try:
+            obstore.put(self._store, image.key, data, mode="create", use_multipart=False)
+        except obstore.exceptions.AlreadyExistsError:
+            stored = bytes(obstore.get(self._store, image.key).bytes())
+            if hashlib.sha256(stored).hexdigest() != image.sha256:
+                raise StoreError(f"{image.key} exists with other bytes") from None
+        except obstore.exceptions.BaseError as error:
+            if not _NO_CREATE.search(str(error)):
+                raise
+            obstore.put(self._store, image.key, data)  # the token in the key is in no other attempt's key
 
     async def get(self, key: str, sha256: str) -> bytes:
         """Read an image and check it against its digest.
@@ -152,7 +172,7 @@ class ImageStore:
         now = datetime.now(UTC)
         for page in self._pages(None):
             images = [
-                ImageFile(entry["path"], named[1], int(named[2]), (now - entry["last_modified"]).total_seconds())
+                ImageFile(entry["path"], named[1], named[2], (now - entry["last_modified"]).total_seconds())
                 for entry in page
                 if (named := _IMAGE.fullmatch(entry["path"]))
             ]

@@ -83,6 +83,8 @@ class _Collector(Collector):
             return
         yield from _job_metrics(figures)
         yield GaugeMetricFamily("panoramas_workers", "Worker processes that are alive", figures.workers)
+        out = "Worker processes that are alive and take no jobs for now: still loading, or their device fails"
+        yield GaugeMetricFamily("panoramas_workers_out", out, figures.workers_out)
         for name, (metric, text, label) in _HISTOGRAMS.items():
             family = HistogramMetricFamily(metric, text, labels=[label] if label else [])
             for histogram in figures.histograms:

@@ -16,13 +16,14 @@ from redis.exceptions import RedisError
 from engine.picture import encode_png
 from jobs import tracing
 from jobs.claims import JobClaims
+from jobs.faults import fault
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore, StoredImage, StoreError
 from recipe.fields import Recipe
 from worker.leases import Lease, LeaseKeeper
 from worker.messages import Done
 from worker.metrics import WorkerMetrics
-from worker.outcomes import Outcomes, Timeouts, fault
+from worker.outcomes import Outcomes, Timeouts
 from worker.shutdown import Shutdown
 
 log = logging.getLogger(__name__)

@@ -10,19 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from redis.exceptions import RedisError
 
 from jobs import tracing
-from jobs.claims import Fault, JobClaims
-from jobs.problems import PROBLEMS
+from jobs.claims import JobClaims
+from jobs.faults import Fault, fault
 from jobs.record import JobRecord, State
 from worker.leases import Lease
 from worker.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
-
-
-def fault(reason: str, detail: str) -> Fault:
-    """The problem that a job's `error` shows."""
-    problem = PROBLEMS[reason]
-    return Fault(problem.urn, problem.title, problem.status, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,8 @@ class Outcomes:
         """Return the job to the queue, or fail it once its attempts are used up. `give_back`: this attempt does not
         count."""
         if not give_back:
-            why = replace(why, detail=f"attempt {record.attempt} of {self._claims.limits.max_attempts}: {why.detail}")
+            number, most = record.faults[why.blame] + 1, self._claims.limits.max_attempts
+            why = replace(why, detail=f"attempt {number} of {max(number, most)}: {why.detail}")
         entered = self.until_redis_answers(
             lambda: self._claims.release(record.id, record.token, fault=why, give_back=give_back)
         )

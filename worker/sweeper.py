@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Sweeper(threading.Thread):
-    """Sweeps every `interval` seconds. One of all workers looks for orphans every `orphans_every` seconds.
+    """Sweeps every `interval` seconds, unless another worker does, and looks for orphans every `orphans_every` seconds.
 
     An orphan is an image older than `orphan_age` seconds that an attempt stored and never committed.
     """
@@ -53,7 +53,7 @@ class Sweeper(threading.Thread):
             RedisError, StoreError: the next pass tries again.
         """
         # Delete the image first: after a crash in between, the record is still there and the next pass tries again.
-        while due := self._claims.due_for_expiry():
+        while self._claims.take_sweep(self._interval) and (due := self._claims.due_for_expiry()):
             for record in due:
                 self._store.delete_job(record.id)
                 self._claims.expire(record.id)

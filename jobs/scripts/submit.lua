@@ -14,12 +14,7 @@ if queued >= limit then return {'full', queued} end
 local own = redis.call('ZCARD', INDEX .. owner .. ':queued')
 if own >= own_limit then return {'own-full', own} end
 if batch ~= '' and redis.call('HEXISTS', BATCH .. batch, 'canceled_at') == 1 then return {'canceled', 0} end
--- The rest of the memory is reserved for accepted jobs: RQ's own commands fail once the limit is reached.
-local memory = redis.call('INFO', 'memory')
-local most, used = tonumber(memory:match('maxmemory:(%d+)')), tonumber(memory:match('used_memory:(%d+)'))
-if most and most > 0 and used > most * MEMORY_FOR_SUBMITS then
-  return redis.error_reply('OOM no memory is left for another job')
-end
+if memory_is_short() then return redis.error_reply('OOM no memory is left for another job') end
 local sequence = redis.call('INCR', SEQUENCE)
 -- An owner has one job per round, and an owner without waiting jobs starts with the next round: see jobs/board.py.
 local turn = priority .. ':' .. owner

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
@@ -30,13 +28,11 @@ async def livez() -> Health:
     responses=problem_responses(503),
 )
 async def readyz(services: AppServices) -> Health:
-    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them."""
-    async with asyncio.timeout(5):
-        await services.board.check_server()
-        workers = await services.board.workers()
-        unavailable = {**await services.board.unavailable_models(), **services.catalog.unavailable}
-        await services.store.check()
-    return Health(status="ok", workers=workers, unavailable_models=unavailable or None)
+    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them. One
+    that has not loaded its model yet, or whose device fails, is not counted and listed with the reason. The answer may
+    be two seconds old.
+    """
+    return await services.readiness.get()
 
 
 _EXAMPLE = """\

@@ -30,7 +30,6 @@ _CONTENT = dict.fromkeys(("image/png", "image/webp", "image/jpeg", "image/avif")
 _PART = {"Content-Range": response_header("Which part of how much")}
 
 
-@router.head("/jobs/{job_id}/image", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/image",
     operation_id="getImage",
@@ -56,7 +55,6 @@ async def get_image(view: RequestedJob, services: AppServices, request: Request)
     return await _image_response(view, services, request, image_format, {"Vary": "Accept"})
 
 
-@router.head("/jobs/{job_id}/thumbnail", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/thumbnail",
     operation_id="getThumbnail",
@@ -118,9 +116,8 @@ def _no_image(state: str, headers: dict[str, str] | None = None) -> ProblemError
 
 def _full_or_partial(request: Request, data: bytes, media_type: str, headers: dict[str, str]) -> Response:
     headers["Accept-Ranges"] = "bytes"
-    range_header = request.headers.get("range") if request.method == "GET" else None  # only GET has ranges (14.2)
     try:
-        part = byte_range(range_header, request.headers.get("if-range"), headers["ETag"], len(data))
+        part = byte_range(request.headers.get("range"), request.headers.get("if-range"), headers["ETag"], len(data))
     except BadRange as error:
         size = {"Content-Range": f"bytes */{len(data)}"}
         raise ProblemError("range-outside", headers=size) from error
