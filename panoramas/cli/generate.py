@@ -1,18 +1,30 @@
-"""`panoramas generate`: one flag for each field in `panoramas.params`."""
+"""`panoramas generate` and `panoramas submit`: one flag for each field in `panoramas.params`."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import types
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from panoramas.cli.common import ApiKey, Out, Prompt, Url, app, submit_and_save
-from panoramas.client import DEFAULT_URL, Client
+from panoramas.cli.common import (
+    ApiKey,
+    Format,
+    IdempotencyKey,
+    Out,
+    Patience,
+    Prompt,
+    Url,
+    app,
+    connected,
+    print_json,
+)
+from panoramas.cli.output import Output
+from panoramas.cli.painting import submit_and_save
+from panoramas.client import DEFAULT_URL, PATIENCE_SECONDS
 from panoramas.params import Flag, PanoramaParams
 
 
@@ -43,27 +55,55 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def generate(
-    prompt: Prompt, out: Out = Path("panorama.png"), url: Url = DEFAULT_URL, api_key: ApiKey = "", **params: Any
-) -> None:
-    """Submit a panorama to a running service, show its progress, save the picture."""
-    given = {name: value for name, value in params.items() if value is not None}
-    with Client(url, api_key=api_key) as client:
-        submit_and_save(client, prompt, out, given)
-
-
-def _with_flags() -> inspect.Signature:
-    """The signature of `generate` with a parameter for each field in place of `**params`."""
+def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command, in place of its `**params`, a parameter for each field; typer reads the signature."""
     fields = get_type_hints(PanoramaParams, include_extras=True)
-    own = inspect.signature(generate, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters
     named = [parameter for parameter in own.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    return inspect.Signature(named + [_parameter(name, field) for name, field in fields.items()])
+    signature = inspect.Signature(named + [_parameter(name, field) for name, field in fields.items()])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return command
 
 
-# typer reads both.
-generate.__signature__ = _with_flags()  # type: ignore[attr-defined]
-generate.__annotations__ = {
-    name: parameter.annotation
-    for name, parameter in generate.__signature__.parameters.items()  # type: ignore[attr-defined]
-}
-app.command()(generate)
+@app.command()
+@_with_flags
+def generate(
+    prompt: Prompt,
+    out: Out = "panorama.png",
+    form: Format = None,
+    idempotency_key: IdempotencyKey = None,
+    patience: Patience = PATIENCE_SECONDS,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    **params: Any,
+) -> None:
+    """Submit a panorama to a running service, show its progress, save the picture. Ctrl-C cancels the job."""
+    with connected(url, api_key, patience) as client:
+        output = Output.of(out, form)
+        # Under a key the same command again would find its job canceled.
+        submit_and_save(
+            client,
+            lambda: client.submit(prompt, idempotency_key=idempotency_key, **_given(params)),
+            output,
+            keep=idempotency_key is not None,
+        )
+
+
+@app.command()
+@_with_flags
+def submit(
+    prompt: Prompt,
+    idempotency_key: IdempotencyKey = None,
+    patience: Patience = PATIENCE_SECONDS,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    **params: Any,
+) -> None:
+    """Submit a panorama and print the accepted job as JSON, without waiting for it."""
+    with connected(url, api_key, patience) as client:
+        print_json(client.submit(prompt, idempotency_key=idempotency_key, **_given(params)).raw)
+
+
+def _given(params: dict[str, Any]) -> Any:
+    return {name: value for name, value in params.items() if value is not None}
