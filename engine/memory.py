@@ -23,9 +23,9 @@ from engine.guidance import Guidance
 from engine.model import Model
 from engine.speed.heap import give_freed_memory_back
 from engine.tiles import Tile
-from engine.views import View
 from recipe.errors import FieldError, RecipeError
 from recipe.fields import Recipe
+from recipe.views import View
 
 # For workspaces of libraries, and for memory that an allocator holds in pieces too small to use.
 _MARGIN = 1.2

@@ -34,11 +34,13 @@ class NewJob:
     metadata: Mapping[str, Any]
     priority: Priority
     webhook_url: str | None = None
+    network_samples: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The fields that the job's record starts with."""
         own = {"input": dict(self.params), "metadata": dict(self.metadata), "batch_index": self.index}
-        return own | ({"webhook_url": self.webhook_url} if self.webhook_url else {})
+        optional = {"webhook_url": self.webhook_url, "network_samples": self.network_samples}
+        return own | {name: value for name, value in optional.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

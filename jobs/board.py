@@ -74,6 +74,7 @@ class JobBoard:
         priority: Priority = "interactive",
         idempotency: Idempotency | None = None,
         webhook_url: str | None = None,
+        network_samples: int | None = None,
     ) -> JobView:
         """Accept a job: once this returns, it will reach a terminal state. Owners take turns in the queue.
         `webhook_url` is called when it ends (see `jobs.outbox`).
@@ -87,6 +88,8 @@ class JobBoard:
             record["fingerprint"] = idempotency.fingerprint
         if webhook_url:
             record["webhook_url"] = webhook_url
+        if network_samples is not None:
+            record["network_samples"] = network_samples
         key = idempotency.redis_key(owner) if idempotency else None
         answer = await self.send_submit(self._redis, job_id, record, owner, priority, idempotency_key=key)
         outcome, found_id, *snapshot = answer

@@ -142,6 +142,12 @@ class Settings(BaseSettings):
     max_height: int = Field(2048, ge=64, description="Maximum height of a canvas, in pixels")
     max_steps: int = Field(200, ge=1, le=1000, description="Maximum number of denoising steps")
     max_pixel_steps: int = Field(8192 * 2048 * 50, ge=1, description="Maximum of width x height x num_inference_steps")
+    max_samples: int = Field(
+        1_000_000,
+        ge=1,
+        description="Maximum number of samples that the network predicts for a panorama: its views, each once for every"
+        " region that it touches, times steps, twice with guidance",
+    )
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="Maximum size of a request body, in bytes")
     max_upload_bytes: int = Field(64 << 20, ge=1024, description="Maximum size of an uploaded batch or PNG, in bytes")
     max_batch_items: int = Field(10_000, ge=1, description="Maximum number of items in a batch")

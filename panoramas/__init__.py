@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         WaitTimeout,
         WebhookVerificationError,
     )
-    from panoramas.params import PanoramaParams, PanoramaRequest
+    from panoramas.params import PanoramaParams, PanoramaRequest, Region
     from panoramas.results import Batch, Event, Job, Picture, Progress, Result, Webhook
     from panoramas.webhooks import WebhookEvent
 
@@ -70,6 +70,7 @@ _NAMES_IN = {
     "params": (
         "PanoramaParams",
         "PanoramaRequest",
+        "Region",
     ),
     "results": (
         "Batch",
@@ -110,6 +111,7 @@ __all__ = [
     "Picture",
     "Progress",
     "RateLimitError",
+    "Region",
     "Result",
     "ServiceError",
     "ServiceUnavailableError",

@@ -124,7 +124,7 @@ class StableDiffusion:
             module.to(device)
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; every part that is ignored gets a notice."""
+        """Embed all prompts; every part that is ignored gets a notice."""
         return self.text.encode(recipe)
 
     def blank_text(self) -> Conditioning:
@@ -137,10 +137,10 @@ class StableDiffusion:
     def predict(self, rows: Rows, timestep: torch.Tensor) -> torch.Tensor:
         """The UNet's prediction for every row, fp32, as (branches, tiles, C, h, w). All rows go through in one call."""
         texts = rows.texts()
-        # torch.compile would specialise a batch of one tile, and compile for minutes for each length of the text: those
-        # run as they were loaded.
+        # torch.compile would specialise a batch of one tile, and compile for minutes for each length of the text and
+        # for tiles of several regions: those run as they were loaded.
         one_chunk = texts[0].states.shape[1] == self.text.tokenizers[0].model_max_length
-        use_compiled = self.is_compiled and len(rows.tiles) > 1 and one_chunk
+        use_compiled = self.is_compiled and len(rows.tiles) > 1 and one_chunk and rows.one_text_a_branch
         samples = rows.samples.to(self.dtype, memory_format=torch.channels_last)
         timesteps = timestep.expand(len(rows))
         states = torch.cat([text.states for text in texts])
@@ -167,9 +167,9 @@ class StableDiffusion:
             return None
         size = self.unet.config.time_cond_proj_dim
         frequencies = torch.exp(torch.arange(size // 2) * -(math.log(10_000.0) / (size // 2 - 1)))
-        angles = 1000.0 * (rows.guidance_scale - 1.0) * frequencies
-        embedding = torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()]), (0, size % 2))
-        return embedding.to(self.device, self.dtype).expand(len(rows), -1)
+        angles = torch.tensor([[1000.0 * (scale - 1.0)] for scale in rows.guidance_scales]) * frequencies
+        embedding = torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, size % 2))
+        return embedding.to(self.device, self.dtype).repeat(len(rows.branches), 1)
 
     def added_conditions(self, rows: Rows) -> dict[str, torch.Tensor] | None:
         """Further inputs of the UNet, a row each; none for this family."""
@@ -192,6 +192,30 @@ class StableDiffusion:
             return self._decode(scaled.float(), circular)
         finally:
             self.vae.to(self.dtype)
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (n, 3, H, W) in [-1, 1] to latents (n, C, H / f, W / f) of the network, fp32: the VAE's mean.
+
+        A 16-bit encoder that is known to overflow (SDXL's says `force_upcast`) runs in fp32.
+        """
+        upcast = self.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False)
+        try:
+            if upcast:
+                self.vae.float()
+            moments = self.vae.encode(pixels.to(self.device, torch.float32 if upcast else self.dtype))
+            return self._scaled(moments.latent_dist.mode().float())
+        finally:
+            if upcast:
+                self.vae.to(self.dtype)
+
+    def _scaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of the VAE to those of the network: `_unscaled` the other way round."""
+        config = self.vae.config
+        mean, deviation = config.get("latents_mean"), config.get("latents_std")
+        if mean is not None and deviation is not None:
+            by_channel = latents.new_tensor([mean, deviation]).view(2, 1, -1, 1, 1)
+            return (latents - by_channel[0]) * config.scaling_factor / by_channel[1]
+        return (latents - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents of the network to those of the VAE."""

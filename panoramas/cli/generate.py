@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -24,6 +24,7 @@ from panoramas.cli.common import (
 )
 from panoramas.cli.output import Output
 from panoramas.cli.painting import submit_and_save
+from panoramas.cli.regions import parse_region
 from panoramas.client import DEFAULT_URL, PATIENCE_SECONDS
 from panoramas.params import Flag, PanoramaParams
 
@@ -47,6 +48,8 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     options: dict[str, Any] = {"help": flag.help}
     if get_origin(kind) is Mapping:
         kinds, options["parser"], options["metavar"] = (Any,), _json_object, "JSON"
+    elif get_origin(kinds[0]) is Sequence:
+        kinds, options["parser"], options["metavar"] = (list[Any],), parse_region, "LEFT,TOP,RIGHT,BOTTOM:PROMPT"
     elif bool in kinds and type(None) in kinds:
         spelling += f"/--no-{spelling.removeprefix('--')}"
     default = False if kind is bool else None

@@ -112,12 +112,13 @@ async def submit_panorama(
         await services.store.check_room()
         view = await services.board.submit(
             uuid.uuid4().hex,
-            job_input,
+            job_input.values,
             body.metadata,
             owner=caller.owner,
             priority=body.priority,
             idempotency=idempotency,
             webhook_url=webhook_url,
+            network_samples=job_input.network_samples,
         )
     except StoreFull:
         replayed = await services.board.replayed(caller.owner, idempotency) if idempotency else None

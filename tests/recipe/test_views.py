@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.views import plan_views
+from recipe.views import plan_views
 from testkit.article import article_views
 
 
