@@ -43,6 +43,12 @@ class LimitSettings(BaseSettings):
         ge=1,
         description="Maximum number of waiting jobs of one API key; unset, only PANORAMAS_MAX_QUEUED applies",
     )
+    max_kept_mb_per_key: int = Field(
+        128,
+        ge=1,
+        description="Memory in MiB of the records of one API key's jobs, about 2 kB each and their metadata, until they"
+        " expire; beyond it a submission is answered with 507",
+    )
     max_wait: int = Field(60, ge=0, description="Maximum seconds for which `Prefer: wait` delays a response")
     result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
     max_attempts: int = Field(

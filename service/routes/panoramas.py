@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic_core import from_json
+from redis.exceptions import OutOfMemoryError
 
 from jobs import logs, tracing
 from jobs.idempotency import Idempotency
@@ -120,7 +121,7 @@ async def submit_panorama(
             webhook_url=webhook_url,
             network_samples=job_input.network_samples,
         )
-    except StoreFull:
+    except (StoreFull, OutOfMemoryError):
         replayed = await services.board.replayed(caller.owner, idempotency) if idempotency else None
         if replayed is None:
             raise
