@@ -113,9 +113,18 @@ class AsyncClient:
         request = {"prompt": prompt, **params}
         return await self._run(calls.generate(request, idempotency_key, format, timeout, on_progress))
 
-    async def repaint(self, png: str | os.PathLike[str] | bytes, *, idempotency_key: str | None = None) -> Job:
+    async def repaint(
+        self,
+        png: str | os.PathLike[str] | bytes,
+        *,
+        idempotency_key: str | None = None,
+        priority: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        webhook_url: str | None = None,
+    ) -> Job:
         """Submit the recipe inside a PNG of this service, given as a path or as bytes: the accepted job."""
-        return await self._run(calls.repaint(await asyncio.to_thread(png_bytes, png), idempotency_key))
+        data = await asyncio.to_thread(png_bytes, png)
+        return await self._run(calls.repaint(data, idempotency_key, priority, metadata, webhook_url))
 
     async def get(self, job: Job | str) -> Job:
         """`GET /jobs/{id}`: the current state of the job."""

@@ -35,17 +35,22 @@ def send(request: Request) -> Call[httpx.Response]:
 
 def submit(params: Mapping[str, Any], key: str | None) -> Call[Job]:
     """`POST /panoramas`."""
-    return (yield from _submit("application/json", json_bytes(params), key))
+    return (yield from _submit("/panoramas", "application/json", json_bytes(params), key))
 
 
-def repaint(png: bytes, key: str | None) -> Call[Job]:
-    """`POST /panoramas` with a PNG that the service has painted: its recipe is painted again."""
-    return (yield from _submit("image/png", png, key))
+def repaint(
+    png: bytes, key: str | None, priority: str | None, metadata: Mapping[str, Any] | None, webhook_url: str | None
+) -> Call[Job]:
+    """`POST /panoramas` with a PNG that the service has painted. What is no part of its recipe stands in the query."""
+    beside = {"priority": priority, "webhook_url": webhook_url}
+    beside["metadata"] = None if metadata is None else json_bytes(metadata).decode()
+    query = urlencode({name: value for name, value in beside.items() if value is not None})
+    return (yield from _submit(f"/panoramas?{query}" if query else "/panoramas", "image/png", png, key))
 
 
-def _submit(content_type: str, body: bytes, key: str | None) -> Call[Job]:
+def _submit(path: str, content_type: str, body: bytes, key: str | None) -> Call[Job]:
     headers = submit_headers(content_type, key)
-    response = yield from send(Request("POST", "/panoramas", headers, body, busy=BUSY_SUBMIT))
+    response = yield from send(Request("POST", path, headers, body, busy=BUSY_SUBMIT))
     return parsed(Job.of, response)
 
 

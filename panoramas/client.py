@@ -118,9 +118,18 @@ class Client:
         request = {"prompt": prompt, **params}
         return self._run(calls.generate(request, idempotency_key, format, timeout, on_progress))
 
-    def repaint(self, png: str | os.PathLike[str] | bytes, *, idempotency_key: str | None = None) -> Job:
+    def repaint(
+        self,
+        png: str | os.PathLike[str] | bytes,
+        *,
+        idempotency_key: str | None = None,
+        priority: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        webhook_url: str | None = None,
+    ) -> Job:
         """Submit the recipe inside a PNG of this service, given as a path or as bytes: the accepted job."""
-        return self._run(calls.repaint(png_bytes(png), idempotency_key))
+        data = png_bytes(png)
+        return self._run(calls.repaint(data, idempotency_key, priority, metadata, webhook_url))
 
     def get(self, job: Job | str) -> Job:
         """`GET /jobs/{id}`: the current state of the job."""

@@ -1,4 +1,4 @@
-"""Commands that talk to a running service, apart from `generate` and `submit`."""
+"""Commands that talk to a running service, apart from those that submit one panorama."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from panoramas.cli.common import (
     printable,
 )
 from panoramas.cli.output import Output
-from panoramas.cli.painting import submit_and_save, wait_and_save
+from panoramas.cli.painting import wait_and_save
 from panoramas.client import DEFAULT_URL, PATIENCE_SECONDS
 from panoramas.results import Job
 
@@ -104,20 +104,6 @@ def list_jobs(
         jobs = client.list(state=state, batch=batch, limit=limit)
         for line in (json.dumps(job.raw) for job in jobs) if as_json else _rows(jobs):
             typer.echo(line)
-
-
-@app.command()
-def repaint(
-    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG of this service.")],
-    out: Out = "panorama.png",
-    form: Format = None,
-    patience: Patience = PATIENCE_SECONDS,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = "",
-) -> None:
-    """Paint the recipe inside a PNG again, show the progress, save the picture. Ctrl-C cancels the job."""
-    with connected(url, api_key, patience) as client:
-        submit_and_save(client, lambda: client.repaint(picture), Output.of(out, form))
 
 
 @app.command()

@@ -1,11 +1,13 @@
-"""`panoramas generate` and `panoramas submit`: one flag for each field in `panoramas.params`."""
+"""`panoramas generate`, `submit` and `repaint`: one flag for each field in `panoramas.params`."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -25,8 +27,9 @@ from panoramas.cli.common import (
 from panoramas.cli.output import Output
 from panoramas.cli.painting import submit_and_save
 from panoramas.cli.regions import parse_region
-from panoramas.client import DEFAULT_URL, PATIENCE_SECONDS
+from panoramas.client import DEFAULT_URL, PATIENCE_SECONDS, Client
 from panoramas.params import Flag, PanoramaParams
+from panoramas.results import Job
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -58,9 +61,10 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
+def _with_flags(command: Callable[..., None], only: Collection[str] = ()) -> Callable[..., None]:
     """Give the command, in place of its `**params`, a parameter for each field; typer reads the signature."""
     fields = get_type_hints(PanoramaParams, include_extras=True)
+    fields = {name: field for name, field in fields.items() if not only or name in only}
     own = inspect.signature(command, eval_str=True).parameters
     named = [parameter for parameter in own.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     signature = inspect.Signature(named + [_parameter(name, field) for name, field in fields.items()])
@@ -83,14 +87,7 @@ def generate(
 ) -> None:
     """Submit a panorama to a running service, show its progress, save the picture. Ctrl-C cancels the job."""
     with connected(url, api_key, patience) as client:
-        output = Output.of(out, form)
-        # Under a key the same command again would find its job canceled.
-        submit_and_save(
-            client,
-            lambda: client.submit(prompt, idempotency_key=idempotency_key, **_given(params)),
-            output,
-            keep=idempotency_key is not None,
-        )
+        _paint(client, partial(client.submit, prompt), params, out, form, idempotency_key)
 
 
 @app.command()
@@ -106,6 +103,37 @@ def submit(
     """Submit a panorama and print the accepted job as JSON, without waiting for it."""
     with connected(url, api_key, patience) as client:
         print_json(client.submit(prompt, idempotency_key=idempotency_key, **_given(params)).raw)
+
+
+@app.command()
+@partial(_with_flags, only=("priority", "metadata", "webhook_url"))
+def repaint(
+    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG of this service.")],
+    out: Out = "panorama.png",
+    form: Format = None,
+    idempotency_key: IdempotencyKey = None,
+    patience: Patience = PATIENCE_SECONDS,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    **params: Any,
+) -> None:
+    """Paint the recipe inside a PNG again, show the progress, save the picture. Ctrl-C cancels the job."""
+    with connected(url, api_key, patience) as client:
+        _paint(client, partial(client.repaint, picture), params, out, form, idempotency_key)
+
+
+def _paint(
+    client: Client,
+    submit: Callable[..., Job],
+    params: dict[str, Any],
+    out: str,
+    form: str | None,
+    idempotency_key: str | None,
+) -> None:
+    """Check the target, then submit. Under a key the job stays: the same command again would find it canceled."""
+    output = Output.of(out, form)
+    submit = partial(submit, idempotency_key=idempotency_key, **_given(params))
+    submit_and_save(client, submit, output, keep=idempotency_key is not None)
 
 
 def _given(params: dict[str, Any]) -> Any:

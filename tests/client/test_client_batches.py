@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import time
 import uuid
 import zipfile
@@ -13,11 +14,21 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from panoramas import AsyncClient, BatchWaitTimeout, Client, InvalidArgumentError, Job, PanoramaParams, ServiceError
+from panoramas import (
+    AsyncClient,
+    BatchWaitTimeout,
+    Client,
+    InvalidArgumentError,
+    Job,
+    PanoramaParams,
+    ServiceError,
+    UnprocessableEntityError,
+)
 from testkit.http import batch_items, jobs_made
 from testkit.processes import Stack
 from testkit.proxy import Proxy, proxy_to
-from testkit.workerless import WorkerlessApi
+from testkit.workerless import PANORAMA, WorkerlessApi, running_workerless_api
+from tests.service.test_png_body import png_with
 
 SMALL: PanoramaParams = {"width": 128, "height": 128, "num_inference_steps": 1}
 
@@ -73,6 +84,31 @@ def test_a_png_is_painted_again_from_its_bytes_and_its_file(stack: Stack, tmp_pa
             return (await client.repaint(path, idempotency_key=key)).id
 
     assert asyncio.run(repaint())
+
+
+def test_what_is_no_part_of_a_recipe_goes_beside_a_png(workerless: WorkerlessApi) -> None:
+    png = png_with(json.dumps(PANORAMA))
+    metadata = {"order": "ü & ?", "lines": [1, None]}
+
+    async def repaint() -> Job:
+        async with AsyncClient(workerless.stack.url) as client:
+            return await client.repaint(png, priority="batch", metadata=metadata)
+
+    with Client(workerless.stack.url) as client:
+        job = client.repaint(png, priority="batch", metadata=metadata)
+        assert (job.raw["priority"], job.metadata) == ("batch", metadata)
+        with pytest.raises(UnprocessableEntityError, match="webhook_url"):
+            client.repaint(png, webhook_url="ftp://host")
+    assert asyncio.run(repaint()).metadata == metadata
+
+
+def test_pages_are_followed_whatever_address_the_service_believes_it_has(tmp_path: Path) -> None:
+    with (
+        running_workerless_api(tmp_path, PANORAMAS_PUBLIC_URL="https://elsewhere.example/pano") as workerless,
+        Client(workerless.stack.url) as client,
+    ):
+        batch = client.submit_batch(batch_items(120))
+        assert sorted(job.batch_index or 0 for job in client.list(batch=batch)) == list(range(120))
 
 
 def test_a_batch_is_waited_for_and_its_archive_is_fetched_whole_or_not_at_all(
