@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from testkit.http import assert_problem, finished, jobs_made
+from testkit.processes import ROOT, Stack
 from testkit.workerless import PANORAMA, WorkerlessApi, running_workerless_api
 
 HALVES = [{"prompt": "mountains", "right": 0.5}, {"prompt": "a city", "left": 0.5, "negative_prompt": "fog"}]
@@ -145,3 +151,37 @@ def test_a_job_says_what_it_costs(workerless: WorkerlessApi) -> None:
     batch = workerless.http.post("/batches", json={"items": [{**PANORAMA, **shape, "regions": HALVES}]}).json()
     items = workerless.http.get(f"/jobs?batch={batch['id']}").json()["items"]
     assert [item["network_samples"] for item in items] == [20]
+
+
+def test_both_command_lines_paint_the_picture_of_the_api(
+    stack: Stack, http: httpx.Client, tiny_model: Path, tmp_path: Path
+) -> None:
+    shape = {"width": 256, "height": 128, "num_inference_steps": 2, "seed": 7, "view_stride": 8}
+    halves = [{**HALVES[0], "left": 0.0, "top": 0.0, "bottom": 1.0}, HALVES[1]]
+    asked = {"prompt": "hills", **shape, "regions": halves, "region_feather": 0.2, "region_bootstrap": 0.5}
+    job = finished(http, http.post("/panoramas", json=asked).json()["id"])
+    with Image.open(io.BytesIO(http.get(job["result"]["url"]).content)) as picture:
+        expected = picture.tobytes()
+    flags = ["--steps", "2", "--seed", "7", "--stride", "8"]
+    flags += ["--region", "0,0,0.5,1:mountains", "--region", json.dumps(HALVES[1])]
+    commands = {
+        "engine": "--prompt hills --W 256 --H 128 --region_feather 0.2 --region_bootstrap 0.5 --out",
+        "panoramas": "generate hills --width 256 --height 128 --region-feather 0.2 --region-bootstrap 0.5 --out",
+    }
+    models = {"engine": ["--model", str(tiny_model)], "panoramas": ["--url", stack.url]}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **stack.environment}
+    for name, own in commands.items():
+        command = [sys.executable, "-m", name, *own.split(), f"{name}.png", *models[name], *flags]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        with Image.open(tmp_path / f"{name}.png") as written:
+            assert written.tobytes() == expected, name
+
+
+@pytest.mark.parametrize("name", ["engine", "panoramas"])
+def test_a_malformed_region_is_refused_by_the_command_lines(name: str) -> None:
+    own = {"engine": ["--prompt", "hills"], "panoramas": ["generate", "hills"]}[name]
+    command = [sys.executable, "-m", name, *own, "--region", "0,0,1:mountains"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, "--region" in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
