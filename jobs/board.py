@@ -139,6 +139,15 @@ class JobBoard:
         before = await self._delete(args=[job_id, self._tombstone_seconds])
         return State(before) if before else None
 
+    async def replayed(self, owner: str, idempotency: Idempotency) -> JobView | None:
+        """The job that was made under this key before. Found also while nothing can be written.
+
+        Raises:
+            KeyReused
+        """
+        found = await self._redis.get(idempotency.redis_key(owner))
+        return await self._replay(str(found), idempotency) if found else None
+
     async def _replay(self, job_id: str, idempotency: Idempotency) -> JobView:
         view = await self.get(job_id)
         if view is None:

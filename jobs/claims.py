@@ -99,6 +99,11 @@ class JobClaims:
     def _able(self) -> str:
         return json.dumps(self._abilities.able) if self._abilities else ""
 
+    def state(self, job_id: str) -> State | None:
+        """The state of a job; None when its record is gone."""
+        state = self._redis.hget(keys.job(job_id), "state")
+        return State(str(state)) if state else None
+
     def renew(self, job_id: str, token: str) -> str:
         """Extend the lease. Returns `ok`, `cancel` (the user wants it to end) or `lost` (the job is no longer ours)."""
         return self._scripts["renew"](args=[job_id, token, self.limits.lease_ms])
@@ -184,6 +189,10 @@ class JobClaims:
     def expire(self, job_id: str) -> None:
         """Terminal -> expired, once its image is deleted. The record stays for a while as a tombstone (410)."""
         self._scripts["expire"](args=[job_id, self.limits.tombstone_seconds])
+
+    def postpone_expiry(self, job_id: str, seconds: float) -> None:
+        """Leave an ended job out of `due_for_expiry` for a while: its image cannot be deleted now."""
+        self._redis.zadd(keys.FINISHED, {job_id: self.now() + int(seconds * 1000)}, xx=True)
 
     def take_sweep(self, seconds: float) -> bool:
         """Whether it is this worker's turn to delete expired jobs. It keeps the turn if it asks again in time."""

@@ -13,6 +13,7 @@ panoramas:pace          hash        moving averages for estimates
 panoramas:workers       sorted set  worker processes; score: last heartbeat, ms
 panoramas:abilities     hash        worker processes; value: what each can paint (see `jobs.abilities`)
 panoramas:refused       sorted set  dispatched jobs that a worker could not paint; score: when it said so first, ms
+panoramas:store         string      id of the image store that the API uses (see `jobs.store_identity`)
 panoramas:sweep         string      present while no worker may look for orphaned images
 panoramas:reconciler    string      the process whose turn it is to put back jobs of dead workers
 panoramas:sweeper       string      the worker whose turn it is to delete expired jobs
@@ -60,6 +61,7 @@ PACE = PREFIX + "pace"
 WORKERS = PREFIX + "workers"
 ABILITIES = PREFIX + "abilities"
 REFUSED = PREFIX + "refused"
+STORE = PREFIX + "store"
 SWEEP = PREFIX + "sweep"
 RECONCILER = PREFIX + "reconciler"
 SWEEPER = PREFIX + "sweeper"

@@ -18,7 +18,7 @@ from redis.asyncio.client import Pipeline as AsyncPipeline
 from redis.client import Pipeline
 
 from jobs import keys
-from jobs.abilities import out_of_service
+from jobs.abilities import kept_pictures, out_of_service
 from jobs.record import State
 
 # Upper bounds of each histogram's buckets in seconds; larger observations go into the bucket `inf`.
@@ -72,6 +72,7 @@ class Figures:
     ended: dict[str, int]
     workers: int
     workers_out: int
+    pictures_kept: int
     histograms: list[Histogram]
     memory: dict[str, dict[str, Any]]
     calls: dict[str, int]
@@ -128,7 +129,7 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
     for priority, _ in looked_up[: len(dispatched)]:
         waiting["batch" if priority == "batch" else "interactive"] += 1
     created = [int(at) for _, at in looked_up if at]
-    living = {name for name, score in heartbeats if score > now - keys.WORKER_SILENCE_MS}
+    living = {name: entries.get(name) for name, score in heartbeats if score > now - keys.WORKER_SILENCE_MS}
     return Figures(
         waiting=waiting,
         oldest_seconds=max((now - min(created)) / 1000, 0.0) if created else 0.0,
@@ -136,7 +137,8 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
         submitted=int(sequence or 0),
         ended={state: int(tally.get(state, 0)) for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)},
         workers=len(living),
-        workers_out=len(out_of_service({name: entries.get(name) for name in living})),
+        workers_out=len(out_of_service(living)),
+        pictures_kept=kept_pictures(living),
         histograms=_histograms(fields),
         calls={outcome: int(count) for outcome, count in calls.items()},
         calls_late_seconds=max((now - due[0][1]) / 1000, 0.0) if due else 0.0,

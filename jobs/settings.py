@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +12,19 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.limits import JobLimits
+from jobs.object_store import CertificateFile, StoreUrl
+from jobs.setting_values import (
+    check_secret,
+    is_loopback,
+    parse_api_keys,
+    parse_hosts,
+    parse_networks,
+    parse_origins,
+    parse_public_url,
+)
 from recipe.embeddings import parse_embeddings
 from recipe.errors import ModelError
 from recipe.models import ModelSpec, parse_models
-
-_API_KEY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9A-Fa-f]{64})")
 
 
 class Settings(BaseSettings):
@@ -37,12 +43,46 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, description="Redis or Valkey; unset, `panoramas up` starts a server of its own in the data folder"
     )
-    store_url: str | None = Field(
+    store_url: StoreUrl | None = Field(
         None,
         description="Where images are stored: file:///folder, s3://bucket/prefix, gs://, az://; unset, the data folder",
     )
+    store_ca: CertificateFile | None = Field(
+        None,
+        description="File of certificates in PEM that are trusted beside the system's when the image store is called;"
+        " unset, AWS_CA_BUNDLE for s3://",
+    )
+    store_redirect: bool = Field(
+        False,
+        description="Answer a request for a PNG with a redirect (307) to a signed address of the bucket, so that its"
+        " bytes do not pass through the API",
+    )
+    store_public_endpoint: str | None = Field(
+        None, description="Address of the s3:// store in these redirects; unset, the one that the API uses"
+    )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one")
+    public_url: str | None = Field(
+        None,
+        description="Where clients find this service, such as https://example.org/pano; every URL that it gives is then"
+        " absolute. Unset, they are paths",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Values of the Host header that are answered, separated by commas; *.example.org for every name"
+        " below one, * for all. Empty: on an address of this machine without API keys, its own names, since there any"
+        " web page could reach the service through a name of its own; elsewhere all",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Web pages of other sites that may use the API, as https://host, separated by commas; * for all",
+    )
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections of one API process; beyond these the longest idle one makes room, or the new one is"
+        " answered with 503. Less where the system allows fewer open files",
+    )
     api_keys: str = Field(
         "",
         description="Who may use the API: name:sha256-of-the-key, separated by commas; a name may have several keys."
@@ -142,8 +182,12 @@ class Settings(BaseSettings):
     )
     job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
     store_timeout: float = Field(
-        60.0, ge=0, description="Seconds for which storing a picture is retried before the job is put back"
+        60.0,
+        ge=0,
+        description="Seconds for which storing a picture is retried; then it is kept on the worker's disk, and the job"
+        " is put back",
     )
+    store_call_timeout: float = Field(30.0, gt=0, description="Seconds that one call of the image store may take")
     min_free_mb: int = Field(
         200,
         ge=0,
@@ -189,11 +233,28 @@ class Settings(BaseSettings):
         parse_api_keys(text)
         return text
 
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_absolute(cls, text: str | None) -> str | None:
+        return parse_public_url(text) if text else None
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_are_names(cls, text: str) -> str:
+        parse_hosts(text)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, text: str) -> str:
+        parse_origins(text)
+        return text
+
     @field_validator("webhook_secret")
     @classmethod
     def _secret_is_long(cls, text: str | None) -> str | None:
         for secret in (text or "").split():
-            _check_secret(secret)
+            check_secret(secret)
         return text
 
     @field_validator("webhook_allow_networks")
@@ -239,6 +300,18 @@ class Settings(BaseSettings):
         return parse_api_keys(self.api_keys)
 
     @property
+    def hosts(self) -> list[str]:
+        """Hosts that are answered for; empty: those of this machine alone."""
+        if self.allowed_hosts or (is_loopback(self.host) and not self.api_keys):
+            return parse_hosts(self.allowed_hosts)
+        return ["*"]
+
+    @property
+    def origins(self) -> list[str]:
+        """Web pages of other sites that may call."""
+        return parse_origins(self.cors_origins)
+
+    @property
     def webhook_secrets(self) -> list[str]:
         """The current secret first; empty when webhooks are disabled."""
         return (self.webhook_secret or "").split()
@@ -254,7 +327,7 @@ class Settings(BaseSettings):
         Raises:
             ValueError: when anybody on the network could use the API.
         """
-        if self.api_keys or self.allow_anonymous or _is_loopback(self.host):
+        if self.api_keys or self.allow_anonymous or is_loopback(self.host):
             return
         raise ValueError(
             f"PANORAMAS_HOST: {self.host} can be reached from other machines, and without PANORAMAS_API_KEYS anybody"
@@ -265,6 +338,11 @@ class Settings(BaseSettings):
     def compiled_folder(self) -> Path:
         """Where compiled kernels are kept between starts, unless TORCHINDUCTOR_CACHE_DIR is set."""
         return self.data_dir.resolve() / "compiled"
+
+    @property
+    def kept_folder(self) -> Path:
+        """Where a worker keeps painted pictures while the image store cannot be written."""
+        return self.data_dir.resolve() / "kept"
 
     @property
     def image_url(self) -> str:
@@ -280,49 +358,6 @@ class Settings(BaseSettings):
             model_grace_seconds=self.model_grace,
             retention_seconds=self.result_ttl,
         )
-
-
-def parse_api_keys(text: str) -> dict[str, str]:
-    """Parse `name:sha256,name:sha256` into names by digest.
-
-    Raises:
-        ValueError: its message does not contain the text, which may hold a key by mistake.
-    """
-    owners = {}
-    for number, item in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
-        found = _API_KEY.fullmatch(item)
-        if not found:
-            raise ValueError(
-                f"entry {number} is not name:sha256: a name of letters, digits, . _ -, and 64 hexadecimal digits"
-            )
-        owners[found["digest"].lower()] = found["name"]
-    return owners
-
-
-def parse_networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Parse `10.1.0.0/16,fd00::/8`.
-
-    Raises:
-        ValueError
-    """
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
-
-
-def _check_secret(secret: str) -> None:
-    """Raises ValueError with a message that does not contain the secret."""
-    try:
-        size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
-    except ValueError:
-        size = 0
-    if not secret.startswith("whsec_") or not 24 <= size <= 64:
-        raise ValueError("is not whsec_ and base64 of 24 to 64 bytes: echo whsec_$(openssl rand -base64 32)")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def table() -> str:

@@ -34,6 +34,8 @@ def http_options(base_url: str | None, api_key: str | None, timeout: float) -> d
         "base_url": base_url or os.environ.get("PANORAMAS_URL") or DEFAULT_URL,
         "headers": headers,
         "timeout": timeout,
+        # To a bucket, for images; httpx keeps the key from other hosts.
+        "follow_redirects": True,
     }
 
 

@@ -268,10 +268,8 @@ def _raise_for(faults: Mapping[str, str | None]) -> None:
 def _size_fault(pixels: int, facts: ModelFacts) -> str | None:
     if pixels % facts.latent_factor:
         below = pixels - pixels % facts.latent_factor
-        return (
-            f"must be a multiple of {facts.latent_factor}, not {pixels}"
-            f" (nearest: {max(below, facts.window_px)} or {max(below + facts.latent_factor, facts.window_px)})"
-        )
+        possible = sorted({max(size, facts.window_px) for size in (below, below + facts.latent_factor)})
+        return f"must be a multiple of {facts.latent_factor}, not {pixels} (nearest: {' or '.join(map(str, possible))})"
     if pixels < facts.window_px:
         return f"must be at least {facts.window_px}, the model's own view; not {pixels}"
     return None

@@ -9,6 +9,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -19,9 +20,11 @@ from jobs.abilities import Abilities
 from jobs.claims import JobClaims, living_workers
 from jobs.settings import Settings
 from jobs.store import ImageStore
+from jobs.store_identity import StoreComparison
 from worker.attempt import AttemptRunner
 from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
+from worker.kept import KeptPictures
 from worker.leases import LeaseKeeper
 from worker.messages import Loaded, Report, Unavailable
 from worker.metrics import WorkerMetrics
@@ -29,6 +32,7 @@ from worker.outcomes import Outcomes, Timeouts
 from worker.probation import Probation
 from worker.rq_worker import PanoramaWorker
 from worker.shutdown import Shutdown
+from worker.store_watch import StoreWatch
 from worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -64,10 +68,15 @@ def run_worker(settings: Settings, redis_url: str) -> int:
         step=settings.step_timeout,
         job=settings.job_timeout,
         store=settings.store_timeout,
+        store_call=settings.store_call_timeout,
     )
     leases = LeaseKeeper(claims, longest=timeouts.longest_attempt, on_hanging=_end_now)
     outcomes = Outcomes(claims, timeouts, shutdown)
-    finisher = Finisher(claims, store, leases, outcomes, timeouts, shutdown, metrics)
+    watch = StoreWatch(store, abilities, shutdown, StoreComparison(_client(redis_url), store))
+    kept = KeptPictures(
+        settings.kept_folder, longest=settings.result_ttl, on_count=lambda count: setattr(abilities, "kept", count)
+    )
+    finisher = Finisher(claims, store, leases, outcomes, timeouts, shutdown, metrics, watch, kept)
     probation = Probation(
         abilities,
         process,
@@ -78,13 +87,14 @@ def run_worker(settings: Settings, redis_url: str) -> int:
         faults_in_a_row=settings.worker_faults,
     )
     attempts = AttemptRunner(claims, process, leases, finisher, outcomes, timeouts, shutdown, probation)
+    before_pop = partial(_before_pop, attempts, probation, watch, finisher)
     process.ensure_started()
     leases.start()
     Sweeper(JobClaims(_client(redis_url), name, settings.job_limits), store).start()
     try:
         while not shutdown.requested:
             redis = Redis.from_url(redis_url, socket_connect_timeout=2)
-            _serve_queue(redis, _client(redis_url), attempts, probation, shutdown)
+            _serve_queue(redis, _client(redis_url), attempts, before_pop, shutdown)
     finally:
         process.kill()
         _close(finisher)
@@ -114,13 +124,15 @@ def _client(redis_url: str) -> Redis:
     )
 
 
-def _serve_queue(redis: Redis, waker: Redis, attempts: AttemptRunner, probation: Probation, shutdown: Shutdown) -> None:
+def _serve_queue(
+    redis: Redis, waker: Redis, attempts: AttemptRunner, before_pop: Callable[[], bool], shutdown: Shutdown
+) -> None:
     """Run an RQ worker until a shutdown is requested or Redis is away; the caller then starts another one."""
     ended = threading.Event()
     try:
         worker = PanoramaWorker(
             run=attempts.run,
-            before_pop=lambda: _before_pop(attempts, probation),
+            before_pop=before_pop,
             connection=redis,
             name=uuid.uuid4().hex,  # RQ refuses the name of a worker that was killed before it could unregister
         )
@@ -158,10 +170,11 @@ def _listener(metrics: WorkerMetrics, abilities: Abilities) -> Callable[[Report]
     return on_report
 
 
-def _before_pop(attempts: AttemptRunner, probation: Probation) -> bool:
-    """Wait until this worker can paint, then paint what other workers could not. False when a shutdown is requested."""
-    while probation.serve():
-        if not attempts.run_refused():
+def _before_pop(attempts: AttemptRunner, probation: Probation, watch: StoreWatch, finisher: Finisher) -> bool:
+    """Wait until this worker can paint and store, then deliver what it has kept and paint what other workers could not.
+    False when a shutdown is requested."""
+    while probation.serve() and watch.serve():
+        if not finisher.deliver_kept() and not attempts.run_refused():
             return True
     return False
 

@@ -24,14 +24,15 @@ class Timeouts:
     """Seconds that things may take.
 
     `load`: loading a model. `step`: silence of the model process. `job`: painting one job. `store`: retrying to store a
-    picture. `stop`: one more step, or one more picture to be stored, once the grace period of a shutdown is over.
-    `retry`: the pause between two tries to reach Redis or the store.
+    picture. `store_call`: one call of the store. `stop`: one more step, or one more picture to be stored, once the
+    grace period of a shutdown is over. `retry`: the pause between two tries to reach Redis or the store.
     """
 
     load: float
     step: float
     job: float
     store: float
+    store_call: float = 30.0
     stop: float = 5.0
     retry: float = 1.0
 
@@ -39,7 +40,7 @@ class Timeouts:
     def longest_attempt(self) -> float:
         """Seconds after which an attempt must be over while Redis answers. It may have to wait until the picture
         before its own is stored."""
-        return self.job + 2 * self.store + 120
+        return self.job + 2 * (self.store + 2 * self.store_call) + 120
 
 
 class Outcomes:

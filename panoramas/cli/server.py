@@ -57,11 +57,17 @@ def worker(
 
 
 @app.command()
-def webhooks() -> None:
+def webhooks(
+    check: Annotated[
+        bool, typer.Option("--check", help="Call nothing; exit with 0 if this host has a living process, else with 1.")
+    ] = False,
+) -> None:
     """Run a process that calls the webhooks of ended jobs, on the Redis of PANORAMAS_REDIS_URL. Any number may run."""
     _require_server("service")
     from panoramas.server import roles
 
+    if check:
+        raise typer.Exit(roles.check_webhooks())
     roles.run_webhooks()
 
 

@@ -18,7 +18,7 @@ def run_up(**overrides: Any) -> None:
     """Run every process on this machine until SIGINT or SIGTERM."""
     from panoramas.server.local import LocalService, LocalServiceError
 
-    service = LocalService(_checked_exposure(read_settings(**overrides)))
+    service = LocalService(checked_store(_checked_exposure(read_settings(**overrides))))
     _set_up_logs(service.settings)
     signal.signal(signal.SIGINT, service.interrupt)
     signal.signal(signal.SIGTERM, service.interrupt)
@@ -33,30 +33,19 @@ def run_up(**overrides: Any) -> None:
 
 def run_api(*, fd: int | None = None, **overrides: Any) -> None:
     """Run the API. `fd` is a listening socket that the parent process bound; the parent checked the exposure too."""
-    import uvicorn
-
-    from service.app import create_app
+    from service.server import serve
 
     settings = read_settings(**overrides)
     if fd is None:
         _checked_exposure(settings)
+    checked_store(settings)
     _set_up_logs(settings, "api")
-    uvicorn.run(
-        create_app(settings, _redis_url(settings)),
-        host=settings.host,
-        port=settings.port,
-        fd=fd,
-        log_level=settings.log_level,
-        log_config=None,
-        access_log=settings.log_level == "debug",
-        timeout_graceful_shutdown=5,
-        server_header=False,
-    )
+    serve(settings, _redis_url(settings), fd=fd)
 
 
 def run_worker() -> int:
     """Run a worker; returns its exit status."""
-    settings = read_settings()
+    settings = checked_store(read_settings())
     _set_up_logs(settings, "worker")
     from worker.main import run_worker
 
@@ -68,6 +57,13 @@ def check_worker() -> int:
     from worker.main import is_alive
 
     return 0 if is_alive(_redis_url(read_settings())) else 1
+
+
+def check_webhooks() -> int:
+    """0 if a process of this host has looked for due calls lately, else 1."""
+    from service.webhooks.sender import is_alive
+
+    return 0 if is_alive() else 1
 
 
 def run_webhooks() -> None:
@@ -92,6 +88,19 @@ def read_settings(**overrides: Any) -> Settings:
         quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
     except ValueError as error:
         quit_with(str(error))
+    return settings
+
+
+def checked_store(settings: Settings) -> Settings:
+    """Quit when the image store cannot be opened as the settings say. Nothing is sent to it yet."""
+    from jobs.signed_urls import SignedUrls
+    from jobs.store import ImageStore
+
+    try:
+        ImageStore.of(settings)
+        SignedUrls.of(settings)
+    except ValueError as error:
+        quit_with(f"the image store: {error}")
     return settings
 
 

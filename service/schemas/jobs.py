@@ -12,6 +12,7 @@ from jobs.record import Priority, State
 from recipe.fields import DEFAULTS
 from recipe.fields import Field as RecipeField
 from recipe.request import REQUEST_FIELDS
+from service.links import link
 from service.schemas.common import ID_PATTERN, utc_time
 
 
@@ -106,7 +107,7 @@ class Jobs(BaseModel):
 def job_schema(view: JobView) -> Job:
     """The wire form of a job."""
     record = view.record
-    path = f"/jobs/{record.id}"
+    path = link(f"/jobs/{record.id}")
     result = record.result and {**record.result, "url": f"{path}/image"}
     total = record.total_steps or record.input.get("num_inference_steps", 0)
     done = record.state == State.SUCCEEDED
