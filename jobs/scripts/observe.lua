@@ -40,8 +40,8 @@ end
 
 -- What stays of an expired job.
 local KEPT = {
-  'state', 'owner', 'priority', 'batch', 'batch_index', 'sequence', 'fingerprint', 'attempt', 'step', 'total_steps',
-  'created_at', 'started_at', 'finished_at', 'expires_at',
+  'state', 'owner', 'priority', 'batch', 'batch_index', 'sequence', 'fingerprint', 'attempt', 'token', 'step', 'total_steps',
+  'created_at', 'started_at', 'finished_at', 'expires_at', 'webhook_state',
 }
 
 -- terminal -> expired. What is in KEPT stays for `seconds` as a tombstone (410).
