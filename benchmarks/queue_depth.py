@@ -27,7 +27,8 @@ import jobs.scripts
 from benchmarks import results
 from jobs import keys
 from jobs.board import JobBoard
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
+from jobs.limits import JobLimits
 from jobs.record import State
 from testkit.jobs import FAULT
 from testkit.processes import RedisServer, Stack, running_stack

@@ -1,7 +1,8 @@
 """What each worker can paint. Workers write it beside their heartbeat; claims and health checks read it.
 
-The entry of a worker is JSON: `able`, the models that it paints, and `broken`, why it cannot load others. A worker
-without an entry is of an earlier version, and counts as able to paint everything.
+The entry of a worker is JSON: `able`, the models that it paints; `broken`, why it cannot load others; `out`, why it
+takes no jobs for now, if so; and `kept`, how many pictures wait on its disk for the image store. A worker without an
+entry is of an earlier version; it counts as able to paint everything.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Abilities:
         self._retry_seconds = retry_seconds
         self._broken: dict[str, tuple[str, float]] = {}
         self._said: dict[str, str] = {}
+        self._out: dict[str, str] = {}
+        self.kept = 0  # pictures that wait on this worker's disk for the image store
         self._lock = threading.Lock()
 
     def mark_broken(self, model: str, reason: str) -> None:
@@ -47,9 +50,24 @@ class Abilities:
             self._broken.pop(model, None)
             self._said.pop(model, None)
 
+    def take_out(self, reason: str, cause: str = "model") -> None:
+        """This worker takes no jobs for now. Each cause has its own reason, of which the last one counts."""
+        with self._lock:
+            self._out[cause] = reason
+
+    def put_back(self, cause: str = "model") -> None:
+        """This cause has gone. Without any, the worker takes jobs again."""
+        with self._lock:
+            self._out.pop(cause, None)
+
     @property
     def able(self) -> list[str]:
         """The models that this worker may claim jobs for."""
+        return [] if self._out else self.loadable
+
+    @property
+    def loadable(self) -> list[str]:
+        """The models that this worker has loaded, or may try to load."""
         now = time.monotonic()
         with self._lock:
             waiting = {name for name, (_, since) in self._broken.items() if now - since < self._retry_seconds}
@@ -58,8 +76,23 @@ class Abilities:
     def entry(self) -> str:
         """The worker's entry. A model that failed counts as broken until it is loaded, also while it is tried again."""
         with self._lock:
+            rest = {"out": "; ".join(self._out.values())} if self._out else {}
+            kept = {"kept": self.kept} if self.kept else {}
             broken = {name: reason for name, (reason, _) in self._broken.items()}
-        return json.dumps({"able": [name for name in self._models if name not in broken], "broken": broken})
+        return json.dumps(
+            {"able": [name for name in self._models if name not in broken], "broken": broken, **rest, **kept}
+        )
+
+
+def out_of_service(entries: Mapping[str, str | None]) -> dict[str, str]:
+    """Why workers take no jobs for now, by their names, from the living workers' entries."""
+    read = {name: json.loads(entry).get("out") for name, entry in entries.items() if entry}
+    return {name: reason for name, reason in sorted(read.items()) if reason}
+
+
+def kept_pictures(entries: Mapping[str, str | None]) -> int:
+    """How many pictures wait on the disks of workers, from the living workers' entries."""
+    return sum(json.loads(entry).get("kept", 0) for entry in entries.values() if entry)
 
 
 def unavailable(entries: Mapping[str, str | None]) -> dict[str, str]:

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
-from jobs.board import JobBoard, QueueFull
-from jobs.claims import JobLimits
+from jobs.board import JobBoard
+from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 
 _PIPELINE_SIZE = 250  # jobs in one pipeline
@@ -82,6 +84,7 @@ class Batches:
         self._board = board
         self._open = board.script("open_batch")
         self._cancel = board.script("cancel_batch")
+        self._withdraw = board.script("withdraw")
 
     async def open(
         self,
@@ -101,10 +104,15 @@ class Batches:
         fields = {"total": total, "refused": refused, "errors": list(errors)}
         if idempotency:
             fields["fingerprint"] = idempotency.fingerprint
-        outcome, found = await self._open(
-            keys=[idempotency.redis_key(f"{owner}\0batch")] if idempotency else [],
-            args=[batch_id, owner, JobLimits().tombstone_seconds, *pairs(fields)],
-        )
+        key = idempotency.redis_key(f"{owner}\0batch") if idempotency else None
+        try:
+            outcome, found = await self._open(
+                keys=[key] if key else [], args=[batch_id, owner, JobLimits().tombstone_seconds, *pairs(fields)]
+            )
+        except OutOfMemoryError:  # which is no reason not to find one that is there
+            outcome, found = "replayed", await self._redis.get(key) if key else None
+            if found is None:
+                raise
         batch = await self.get(found, replayed=outcome == "replayed")
         if batch is None:
             raise RuntimeError(f"batch {found} expired before its Idempotency-Key")
@@ -126,8 +134,8 @@ class Batches:
                         pipe, job_id(batch.id, job.index), job.record(), batch.owner, job.priority, batch.id
                     )
                 outcomes = [outcome for outcome, *_ in await pipe.execute()]
-            if full := next((outcome for outcome in outcomes if outcome in ("full", "own-full")), None):
-                raise QueueFull(retry_after=await self._board.pace_seconds(), own=full == "own-full")
+            for outcome in set(outcomes):
+                await self._board.raise_if_full(outcome)
 
     async def get(self, batch_id: str, *, replayed: bool = False) -> Batch | None:
         """The current state of a batch; None when the id is unknown or long expired."""
@@ -168,9 +176,29 @@ class Batches:
         """Cancel every job that has not ended; harmless when all have."""
         await self._cancel(args=[batch_id])
         for state in (State.QUEUED, State.RUNNING):
-            ids = await self._redis.zrange(keys.batch_index(batch_id, state), 0, -1)
+            # The last first: no job then has to move up behind a canceled one.
+            ids = await self._redis.zrange(keys.batch_index(batch_id, state), 0, -1, desc=True)
             for start in range(0, len(ids), _PIPELINE_SIZE):
                 await self._board.cancel_many([str(name) for name in ids[start : start + _PIPELINE_SIZE]])
+
+    async def withdraw(self, batch_id: str) -> None:
+        """Take back a batch that could not be accepted as a whole, as if it had never been sent. Jobs that have already
+        begun are canceled.
+
+        Raises:
+            RedisError: some of its jobs may be left.
+        """
+        await self._cancel(args=[batch_id])
+        ids = await self._redis.zrange(keys.batch_index(batch_id), 0, -1, desc=True)
+        for start in range(0, len(ids), _PIPELINE_SIZE):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in map(str, ids[start : start + _PIPELINE_SIZE]):
+                    await self._withdraw(args=[envelope(), name], client=pipe)
+                await pipe.execute()
+        begun = [str(name) for name in await self._redis.zrange(keys.batch_index(batch_id), 0, -1)]
+        await self._board.cancel_many(begun)
+        if not begun:
+            await self._redis.delete(keys.batch(batch_id))
 
     async def succeeded(self, batch_id: str) -> AsyncIterator[JobRecord]:
         """The jobs that have a picture, in the order of submission."""

@@ -18,10 +18,9 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from jobs import keys, tracing
-from jobs.abilities import unavailable
-from jobs.claims import JobLimits
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, Priority, State, pairs, read_record
 from jobs.scripts import SHARE, source
 from jobs.server import check_info
@@ -34,6 +33,10 @@ class QueueFull(Exception):
         super().__init__("the queue is full")
         self.retry_after = retry_after
         self.own = own
+
+
+class KeptFull(QueueFull):
+    """As much is kept for this owner as may be, until jobs are deleted or expire; nothing was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,19 @@ class JobBoard:
     """Submits, reads and cancels jobs, on an asynchronous Redis client with `decode_responses=True`."""
 
     def __init__(
-        self, redis: Redis, *, retention_seconds: int, max_queued: int, max_queued_per_owner: int | None = None
+        self,
+        redis: Redis,
+        *,
+        retention_seconds: int,
+        max_queued: int,
+        max_queued_per_owner: int | None = None,
+        max_kept_bytes: int = 1 << 40,
     ) -> None:
         self._redis = redis
         self._retention_ms = retention_seconds * 1000
         self._max_queued = max_queued
         self._max_own = max_queued_per_owner or max_queued
+        self._max_kept = max_kept_bytes
         self._submit = redis.register_script(source("submit"))
         self._cancel = redis.register_script(source("cancel"))
         self._snapshot = redis.register_script(source("snapshot"))
@@ -94,8 +104,7 @@ class JobBoard:
         key = idempotency.redis_key(owner) if idempotency else None
         answer = await self.send_submit(self._redis, job_id, record, owner, priority, idempotency_key=key)
         outcome, found_id, *snapshot = answer
-        if outcome in ("full", "own-full"):
-            raise QueueFull(retry_after=await self.pace_seconds(), own=outcome == "own-full")
+        await self.raise_if_full(outcome)
         if outcome == "replayed" and idempotency:
             return await self._replay(found_id, idempotency)
         # "exists": redis-py repeated a call whose answer was lost. Ids are random, so the job is this one.
@@ -118,12 +127,19 @@ class JobBoard:
         """Run submit.lua on `client`, which may be a pipeline; that script documents the answer."""
         if traceparent := tracing.current():
             record = {**record, "traceparent": traceparent}
-        limits = (self._max_queued, self._max_own)
+        limits = (self._max_queued, self._max_own, self._max_kept)
         return self._submit(
             keys=[idempotency_key] if idempotency_key else [],
             args=[envelope(), job_id, *limits, priority, owner, batch, *pairs(record)],
             client=client,
         )
+
+    async def raise_if_full(self, outcome: str) -> None:
+        """Raises QueueFull for the outcomes of `send_submit` that say so."""
+        if outcome == "own-kept":
+            raise KeptFull(retry_after=30.0)
+        if outcome in ("full", "own-full"):
+            raise QueueFull(retry_after=await self.pace_seconds(), own=outcome == "own-full")
 
     async def room(self, owner: str) -> tuple[int, int]:
         """How many jobs `owner` could submit now, and how many at most if none of its own were waiting."""
@@ -185,23 +201,17 @@ class JobBoard:
         """Another of `jobs.scripts`, registered on the same client."""
         return self._redis.register_script(source(name))
 
-    async def workers(self) -> int:
-        """The number of worker processes with a recent heartbeat. Raises RedisError."""
-        seconds, micros = await self._redis.time()
-        oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
-        return await self._redis.zcount(keys.WORKERS, oldest, "+inf")
-
     async def check_server(self) -> None:
         """Check that the server is one that is supported. Raises RedisError."""
         check_info(await self._redis.info("server"))
 
-    async def unavailable_models(self) -> dict[str, str]:
-        """Why living workers cannot paint models, and how many of them, by the model's name. Raises RedisError."""
+    async def workers(self) -> dict[str, str | None]:
+        """The entries (see `jobs.abilities`) of workers with a recent heartbeat, by name. Raises RedisError."""
         seconds, micros = await self._redis.time()
         oldest = seconds * 1000 + micros // 1000 - keys.WORKER_SILENCE_MS
         living = [str(name) for name in await self._redis.zrangebyscore(keys.WORKERS, oldest, "+inf")]
         entries: list[Any] = await self._redis.hmget(keys.ABILITIES, living) if living else []
-        return unavailable(dict(zip(living, entries, strict=True)))
+        return dict(zip(living, entries, strict=True))
 
     async def pace_seconds(self) -> float:
         """A moving average of the seconds per job; 10 while none has succeeded."""

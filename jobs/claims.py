@@ -1,7 +1,7 @@
 """The worker's view of the jobs, synchronous: claim, renew, commit, put back. Every write is fenced by a token.
 
 An attempt owns its job while the record says `running` with the attempt's token. When its lease has expired by Redis's
-clock, any worker's reconciliation puts the job back, and the next claim gets a higher token. From then on everything
+clock, any worker's reconciliation puts the job back, and the next claim gets another token. From then on everything
 that the late attempt writes is refused.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from redis import Redis
@@ -18,68 +19,15 @@ from redis import Redis
 from jobs import keys
 from jobs.abilities import Abilities
 from jobs.envelope import envelope
-from jobs.problems import PROBLEMS
-from jobs.record import JobRecord, State, pairs, read_record
+from jobs.faults import Fault
+from jobs.limits import JobLimits
+from jobs.reconciling import Reconciliation, reconciliation
+from jobs.record import JobRecord, State, pairs, read_record, token_of
 from jobs.scripts import source
 from jobs.store import ImageFile
 
-PREVIEW_SECONDS = 60  # how long the preview of a given step is kept
-LATEST_PREVIEW_SECONDS = 3600  # and the latest preview: longer than any step takes
-
-
-@dataclass(frozen=True, slots=True)
-class JobLimits:
-    """Times and limits that apply to every accepted job.
-
-    A claim holds for `lease_seconds` unless renewed. A job that was handed to RQ and not claimed for
-    `dispatch_grace_seconds` is handed out again. A job that no living worker can paint fails after
-    `model_grace_seconds`, in which a worker that is being started can say that it can. An ended job is kept for
-    `retention_seconds`, and what is left of its record after that (a tombstone, answered with 410) for
-    `tombstone_seconds`.
-    """
-
-    lease_seconds: float = 10.0
-    dispatch_grace_seconds: float = 5.0
-    max_attempts: int = 3
-    model_grace_seconds: float = 10.0
-    retention_seconds: int = 86_400
-    tombstone_seconds: int = 7 * 86_400
-
-    @property
-    def lease_ms(self) -> int:
-        return int(self.lease_seconds * 1000)
-
-    @property
-    def retention_ms(self) -> int:
-        return self.retention_seconds * 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a job failed, in the fields of RFC 9457; becomes the job's `error`."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-def _attempts_used_up(limits: JobLimits) -> Fault:
-    """The fault of a job whose last attempt ended without a report."""
-    problem = PROBLEMS["attempts-used-up"]
-    return Fault(
-        problem.urn,
-        problem.title,
-        problem.status,
-        f"attempt {limits.max_attempts} of {limits.max_attempts}: its worker died or was silent for"
-        f" {limits.lease_seconds:g} s",
-    )
-
-
-def _model_unavailable() -> Fault:
-    """The fault of a job that no living worker can paint; reconcile.lua adds the detail."""
-    problem = PROBLEMS["model-unavailable"]
-    return Fault(problem.urn, problem.title, problem.status, "")
+LATEST_PREVIEW_SECONDS = 3600  # how long a preview is kept: longer than any step takes
+PREVIEW_SECONDS = 60  # and after there was a later one
 
 
 def living_workers(redis: Redis) -> list[str]:
@@ -91,6 +39,11 @@ def living_workers(redis: Redis) -> list[str]:
 
 class CannotPaint(Exception):
     """This worker cannot paint the model of the job with this id."""
+
+
+def _nonce() -> str:
+    """128 random bits for a claim: no other one has them, also when the server has forgotten this one."""
+    return secrets.token_hex(16)
 
 
 def _record(job_id: str, flat: list[str]) -> JobRecord:
@@ -117,42 +70,55 @@ class JobClaims:
                 "reconcile",
                 "expire",
                 "claim_refused",
+                "hand_back",
+                "heartbeat",
+                "take_turn",
             )
         }
 
-    def claim(self, job_id: str) -> JobRecord | None:
+    def claim(self, job_id: str, *, nonce: str | None = None) -> JobRecord | None:
         """queued -> running, with a new token. None when the job is not queued any more (canceled, taken, ended).
+
+        The same `nonce` again, which is random by default, repeats a claim whose answer was lost.
 
         Raises:
             CannotPaint: this worker cannot paint the job's model; the job waits for one that can.
         """
-        flat = self._scripts["claim"](args=[envelope(), job_id, self._worker, self.limits.lease_ms, self._able()])
+        flat = self._scripts["claim"](
+            args=[envelope(), job_id, self._worker, self.limits.lease_ms, self._able(), nonce or _nonce()]
+        )
         if flat == "refused":
             raise CannotPaint(job_id)
         return None if flat is None else _record(job_id, flat)
 
     def claim_refused(self) -> JobRecord | None:
         """As `claim`, for a job that another worker could not paint and this one can; None when there is none."""
-        found = self._scripts["claim_refused"](args=[self._worker, self.limits.lease_ms, self._able()])
+        found = self._scripts["claim_refused"](args=[self._worker, self.limits.lease_ms, self._able(), _nonce()])
         return None if found is None else _record(*found)
 
     def _able(self) -> str:
         return json.dumps(self._abilities.able) if self._abilities else ""
 
-    def renew(self, job_id: str, token: int) -> str:
+    def state(self, job_id: str) -> State | None:
+        """The state of a job; None when its record is gone."""
+        state = self._redis.hget(keys.job(job_id), "state")
+        return State(str(state)) if state else None
+
+    def renew(self, job_id: str, token: str) -> str:
         """Extend the lease. Returns `ok`, `cancel` (the user wants it to end) or `lost` (the job is no longer ours)."""
         return self._scripts["renew"](args=[job_id, token, self.limits.lease_ms])
 
-    def progress(self, job_id: str, token: int, **fields: Any) -> str:
+    def progress(self, job_id: str, token: str, **fields: Any) -> str:
         """Record the phase and steps. Returns the same as `renew`."""
         return self._scripts["progress"](args=[job_id, token, *pairs(fields)])
 
-    def preview(self, job_id: str, token: int, step: int, image: bytes) -> str:
-        """Store a small picture of the unfinished canvas for a while. Returns `ok` or `lost`."""
+    def preview(self, job_id: str, token: str, step: int, image: bytes) -> str:
+        """Store a small picture of the unfinished canvas for a while. Returns `ok`, `lost`, or `full`
+        when Redis has no memory for it; the job goes on without it."""
         encoded = base64.b64encode(image).decode()
-        return self._scripts["preview"](args=[job_id, token, step, encoded, PREVIEW_SECONDS, LATEST_PREVIEW_SECONDS])
+        return self._scripts["preview"](args=[job_id, token, step, encoded, LATEST_PREVIEW_SECONDS, PREVIEW_SECONDS])
 
-    def finish(self, job_id: str, token: int, state: State, **fields: Any) -> State | None:
+    def finish(self, job_id: str, token: str, state: State, **fields: Any) -> State | None:
         """Enter a terminal state. A cancel that was acknowledged before takes precedence over any other end.
 
         Returns the state in which this attempt left the job, also when the call is repeated after a lost answer. None
@@ -161,10 +127,12 @@ class JobClaims:
         entered = self._scripts["finish"](args=[job_id, token, state, self.limits.retention_ms, *pairs(fields)])
         return State(entered) if entered else None
 
-    def release(self, job_id: str, token: int, *, fault: Fault, give_back: bool = False) -> State | None:
+    def release(self, job_id: str, token: str, *, fault: Fault, give_back: bool = False) -> State | None:
         """Put the job back at its position in the queue, or fail it with `fault` when its attempts are used up.
 
-        `give_back` is for a worker that stops on purpose: the attempt does not count. Returns the same as `finish`.
+        Attempts are counted by whose fault it was. Another worker that can paint the job gets it next, and it does not
+        fail before one has tried. `give_back` is for a worker that stops on purpose: the attempt does not count.
+        Returns the same as `finish`.
         """
         entered = self._scripts["release"](
             args=[
@@ -173,26 +141,26 @@ class JobClaims:
                 token,
                 self.limits.retention_ms,
                 self.limits.max_attempts,
-                int(give_back),
+                "" if give_back else fault.blame,
+                self._worker,
                 pairs({"error": asdict(fault)})[1],
             ]
         )
         return State(entered) if entered else None
 
+    def hand_back(self, job_id: str) -> None:
+        """Put back a job that was popped and not claimed, so that the next worker takes it first."""
+        self._scripts["hand_back"](args=[envelope(), job_id])
+
     def reconcile(self) -> tuple[int, int]:
         """Put back the jobs of dead workers. Returns how many leases had expired, and how many jobs were unclaimed."""
-        expired, lost = self._scripts["reconcile"](
-            args=[
-                envelope(),
-                self.limits.retention_ms,
-                self.limits.max_attempts,
-                int(self.limits.dispatch_grace_seconds * 1000),
-                pairs({"error": asdict(_attempts_used_up(self.limits))})[1],
-                int(self.limits.model_grace_seconds * 1000),
-                pairs({"error": asdict(_model_unavailable())})[1],
-            ]
-        )
+        _, expired, lost, _ = self._scripts["reconcile"](args=reconciliation(self.limits))
         return expired, lost
+
+    def beat(self, turn_seconds: float) -> Reconciliation:
+        """Record that this worker is alive, and reconcile if it is its turn, which it then keeps for a while."""
+        args = reconciliation(self.limits, self._worker, turn_seconds, entry=self._entry(), worker=True)
+        return Reconciliation(*self._scripts["reconcile"](args=args))
 
     def now(self) -> int:
         """Milliseconds since the epoch on Redis's clock."""
@@ -201,20 +169,10 @@ class JobClaims:
 
     def heartbeat(self, *, leaving: bool = False) -> None:
         """Record that this worker process is alive, or remove it from the list."""
-        now = self.now()
-        if leaving:
-            self._redis.zrem(keys.WORKERS, self._worker)
-            self._redis.hdel(keys.ABILITIES, self._worker)
-            return
-        with self._redis.pipeline() as pipe:
-            if self._abilities:
-                pipe.hset(keys.ABILITIES, self._worker, self._abilities.entry())
-            pipe.zadd(keys.WORKERS, {self._worker: now})
-            pipe.zrangebyscore(keys.WORKERS, "-inf", now - 60_000)
-            pipe.zremrangebyscore(keys.WORKERS, "-inf", now - 60_000)
-            *_, dead, _ = pipe.execute()
-        if dead:
-            self._redis.hdel(keys.ABILITIES, *dead)
+        self._scripts["heartbeat"](args=[self._worker, self._entry(), int(leaving)])
+
+    def _entry(self) -> str:
+        return self._abilities.entry() if self._abilities else ""
 
     def due_for_expiry(self, limit: int = 100) -> list[JobRecord]:
         """Ended jobs whose retention is over."""
@@ -232,6 +190,14 @@ class JobClaims:
         """Terminal -> expired, once its image is deleted. The record stays for a while as a tombstone (410)."""
         self._scripts["expire"](args=[job_id, self.limits.tombstone_seconds])
 
+    def postpone_expiry(self, job_id: str, seconds: float) -> None:
+        """Leave an ended job out of `due_for_expiry` for a while: its image cannot be deleted now."""
+        self._redis.zadd(keys.FINISHED, {job_id: self.now() + int(seconds * 1000)}, xx=True)
+
+    def take_sweep(self, seconds: float) -> bool:
+        """Whether it is this worker's turn to delete expired jobs. It keeps the turn if it asks again in time."""
+        return bool(self._scripts["take_turn"](args=[keys.SWEEPER, self._worker, int(seconds * 1000)]))
+
     def claim_orphan_sweep(self, seconds: int) -> bool:
         """Whether this worker may look for orphaned images now; no other worker may within `seconds`."""
         return bool(self._redis.set(keys.SWEEP, self._worker, nx=True, ex=seconds))
@@ -244,14 +210,14 @@ class JobClaims:
         forgotten_after = self.limits.retention_seconds + self.limits.tombstone_seconds
         with self._redis.pipeline(transaction=False) as pipe:
             for image in images:
-                pipe.hmget(keys.job(image.job_id), "state", "token", "result")
+                pipe.hmget(keys.job(image.job_id), "state", "token", "fence", "result")
             found = pipe.execute()
         orphans = []
-        for image, (state, token, result) in zip(images, found, strict=True):
+        for image, (state, token, fence, result) in zip(images, found, strict=True):
             if state is None:
                 wanted = image.age < forgotten_after
             elif state == State.RUNNING:
-                wanted = int(token) == image.token
+                wanted = token_of({"token": token, "fence": fence}) == image.token
             else:
                 wanted = bool(result) and json.loads(result)["key"] == image.key
             if not wanted:

@@ -68,7 +68,8 @@ class EventLog:
 
     async def preview(self, job_id: str, step: int | None = None) -> str | None:
         """The latest preview of the unfinished canvas, or that of one step, in base64; None when there is none."""
-        image: Any = await self._redis.get(keys.preview(job_id, step))
+        latest: Any = step if step is not None else await self._redis.get(keys.preview(job_id, "latest"))
+        image: Any = None if latest is None else await self._redis.get(keys.preview(job_id, latest))
         return image
 
 

@@ -11,15 +11,21 @@ panoramas:running       sorted set  running jobs; score: end of their lease, ms
 panoramas:finished      sorted set  terminal jobs; score: end of their retention, ms
 panoramas:pace          hash        moving averages for estimates
 panoramas:workers       sorted set  worker processes; score: last heartbeat, ms
-panoramas:abilities hash        worker processes; value: what each can paint (see `jobs.abilities`)
-panoramas:refused   sorted set  dispatched jobs that a worker could not paint; score: when it said so first, ms
+panoramas:abilities     hash        worker processes; value: what each can paint (see `jobs.abilities`)
+panoramas:refused       sorted set  dispatched jobs that a worker could not paint; score: when it said so first, ms
+panoramas:store         string      id of the image store that the API uses (see `jobs.store_identity`)
 panoramas:sweep         string      present while no worker may look for orphaned images
+panoramas:reconciler    string      the process whose turn it is to put back jobs of dead workers
+panoramas:sweeper       string      the worker whose turn it is to delete expired jobs
+panoramas:clock         hash        the time when it was last noted, and when it last jumped, ms
 panoramas:events:{id}   stream      events of a job; short, deleted soon after the job's end
-panoramas:preview:{id}  string      latest preview of a canvas, base64; with `:{step}` appended, that of one step
+panoramas:preview:{id}:{step}       string      preview of a canvas after a step, base64
+panoramas:preview:{id}:latest       string      the latest of these steps
 panoramas:index:{owner} sorted set  an owner's jobs; with `:{state}` appended, those in a state; score: sequence
 panoramas:idempotency:{digest}      id of the job that was created under an owner's Idempotency-Key
 panoramas:batch:{id}    hash        a batch: its owner, when it was created, how many items were valid and how many not
 panoramas:batch-jobs:{id}           sorted set  a batch's jobs, with `:{state}` as above
+panoramas:owner-bytes   hash        bytes kept for each owner's jobs that have not expired
 panoramas:tally         hash        total numbers of ended jobs, by state
 panoramas:metrics       hash        histograms that the workers add to (see `jobs.metrics`)
 panoramas:memory        hash        each worker's GPU memory, as last reported
@@ -56,13 +62,18 @@ PACE = PREFIX + "pace"
 WORKERS = PREFIX + "workers"
 ABILITIES = PREFIX + "abilities"
 REFUSED = PREFIX + "refused"
+STORE = PREFIX + "store"
 SWEEP = PREFIX + "sweep"
+RECONCILER = PREFIX + "reconciler"
+SWEEPER = PREFIX + "sweeper"
+CLOCK = PREFIX + "clock"
 EVENTS = PREFIX + "events:"
 PREVIEW = PREFIX + "preview:"
 INDEX = PREFIX + "index:"
 IDEMPOTENCY = PREFIX + "idempotency:"
 BATCH = PREFIX + "batch:"
 BATCH_JOBS = PREFIX + "batch-jobs:"
+OWNER_BYTES = PREFIX + "owner-bytes"
 TALLY = PREFIX + "tally"
 METRICS = PREFIX + "metrics"
 MEMORY = PREFIX + "memory"
@@ -96,9 +107,9 @@ def events(job_id: str) -> str:
     return EVENTS + job_id
 
 
-def preview(job_id: str, step: int | None = None) -> str:
-    """Key of a job's latest preview, or of the preview of one step."""
-    return f"{PREVIEW}{job_id}" if step is None else f"{PREVIEW}{job_id}:{step}"
+def preview(job_id: str, step: int | str) -> str:
+    """Key of the preview of one step of a job, or of the step that has the `latest` one."""
+    return f"{PREVIEW}{job_id}:{step}"
 
 
 def index(owner: str, state: str | None = None) -> str:

@@ -18,6 +18,7 @@ from redis.asyncio.client import Pipeline as AsyncPipeline
 from redis.client import Pipeline
 
 from jobs import keys
+from jobs.abilities import kept_pictures, out_of_service
 from jobs.record import State
 
 # Upper bounds of each histogram's buckets in seconds; larger observations go into the bucket `inf`.
@@ -70,6 +71,8 @@ class Figures:
     submitted: int
     ended: dict[str, int]
     workers: int
+    workers_out: int
+    pictures_kept: int
     histograms: list[Histogram]
     memory: dict[str, dict[str, Any]]
     calls: dict[str, int]
@@ -93,13 +96,26 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
         pipe.zrange(keys.WORKERS, 0, -1, withscores=True)
         pipe.hgetall(keys.METRICS)
         pipe.hgetall(keys.MEMORY)
+        pipe.hgetall(keys.ABILITIES)
         pipe.hgetall(keys.WEBHOOK_TALLY)
         pipe.zrange(keys.OUTBOX_TARGETS, 0, 0, withscores=True)
         for owner in listed:
             pipe.zrange(keys.index(owner, State.QUEUED), 0, 0)
             for state in states:
                 pipe.zcard(keys.index(owner, state))
-        time, interactive, batch, dispatched, sequence, tally, heartbeats, fields, memory, *rest = await pipe.execute()
+        (
+            time,
+            interactive,
+            batch,
+            dispatched,
+            sequence,
+            tally,
+            heartbeats,
+            fields,
+            memory,
+            entries,
+            *rest,
+        ) = await pipe.execute()
     calls, due, *rest = rest
     now = time[0] * 1000 + time[1] // 1000
     width = 1 + len(states)
@@ -113,7 +129,7 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
     for priority, _ in looked_up[: len(dispatched)]:
         waiting["batch" if priority == "batch" else "interactive"] += 1
     created = [int(at) for _, at in looked_up if at]
-    living = {name for name, score in heartbeats if score > now - keys.WORKER_SILENCE_MS}
+    living = {name: entries.get(name) for name, score in heartbeats if score > now - keys.WORKER_SILENCE_MS}
     return Figures(
         waiting=waiting,
         oldest_seconds=max((now - min(created)) / 1000, 0.0) if created else 0.0,
@@ -121,6 +137,8 @@ async def read_figures(redis: AsyncRedis, owners: Iterable[str]) -> Figures:
         submitted=int(sequence or 0),
         ended={state: int(tally.get(state, 0)) for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)},
         workers=len(living),
+        workers_out=len(out_of_service(living)),
+        pictures_kept=kept_pictures(living),
         histograms=_histograms(fields),
         calls={outcome: int(count) for outcome, count in calls.items()},
         calls_late_seconds=max((now - due[0][1]) / 1000, 0.0) if due else 0.0,

@@ -31,14 +31,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One job. Times are milliseconds on Redis's clock. `input` has every parameter, with defaults resolved."""
+    """One job. Times are milliseconds on Redis's clock. `input` has every parameter, with defaults resolved. `token`
+    identifies the latest attempt: two claims never have the same one."""
 
     id: str
     state: State
     input: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     attempt: int = 0
-    token: int = 0
+    token: str = "0"  # noqa: S105 - the token of an attempt
     phase: str = "queued"
     step: int = 0
     total_steps: int = 0
@@ -64,12 +65,19 @@ class JobRecord:
     deleted: bool = False
     sequence: int = 0
     network_samples: int | None = None
+    job_faults: int = 0
+    worker_faults: int = 0
+    dependency_faults: int = 0
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """How many attempts failed, by whose fault that was (see `jobs.faults`)."""
+        return {"job": self.job_faults, "worker": self.worker_faults, "dependency": self.dependency_faults}
 
 
 _JSON = ("input", "metadata", "result", "error", "timings", "notices")
 _INTEGERS = (
     "attempt",
-    "token",
     "step",
     "total_steps",
     "created_at",
@@ -80,6 +88,9 @@ _INTEGERS = (
     "expires_at",
     "sequence",
     "batch_index",
+    "job_faults",
+    "worker_faults",
+    "dependency_faults",
     "network_samples",
 )
 
@@ -95,8 +106,15 @@ def read_record(job_id: str, fields: Mapping[str, str]) -> JobRecord:
     for name in ("phase", "revision", "owner", "batch", "fingerprint", "traceparent", "webhook_url"):
         if name in fields:
             values[name] = fields[name]
+    values["token"] = token_of(fields)
     values.update({name: name in fields for name in ("cancel", "deleted")})
     return JobRecord(id=job_id, state=State(fields["state"]), **values)
+
+
+def token_of(fields: Mapping[str, str | None]) -> str:
+    """The token of the latest attempt, as token_of() in prelude.lua: its number and its claim's random nonce."""
+    number, fence = fields.get("token") or "0", fields.get("fence") or ""
+    return fence if fence.partition("-")[0] == number else number
 
 
 def pairs(values: Mapping[str, Any]) -> list[str | int]:

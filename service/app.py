@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,14 +16,17 @@ from jobs.listing import JobListing
 from jobs.metrics import read_figures
 from jobs.outbox import Outbox
 from jobs.quota import Quota
+from jobs.reconciling import Reconciler
 from jobs.settings import Settings
+from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
+from jobs.store_identity import StoreAnnouncer
 from recipe.version import server_version
 from service import problems, web_page
 from service.access import AccessMiddleware
 from service.body_limit import BodyLimitMiddleware
 from service.cached import Cached
-from service.dependencies import Readiness, Services
+from service.dependencies import Services
 from service.event_hub import EventHub
 from service.head import HeadMiddleware
 from service.image_formats import ImageConverter
@@ -33,6 +35,7 @@ from service.metrics import MetricsMiddleware, RequestMetrics
 from service.model_catalog import ModelCatalog
 from service.openapi_document import DESCRIPTION, openapi_document
 from service.origins import OriginMiddleware, cross_origin
+from service.readiness import read_health
 from service.routes import router
 from service.slices import Slices
 from service.tracing import TracingMiddleware
@@ -53,9 +56,14 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         redis = connected(redis_url)
         services = _services(settings, redis, requests)
         app.state.services = services
+        reconciler = Reconciler(redis, settings.job_limits)
+        reconciler.start()
         services.event_hub.start()
         services.catalog.start()
+        services.announcer.start()
         yield
+        await services.announcer.stop()
+        await reconciler.stop()
         await services.catalog.stop()
         await services.event_hub.stop()
         await redis.aclose()
@@ -65,6 +73,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         title="MultiDiffusion panoramas",
         version=server_version(),
         description=DESCRIPTION,
+        contact={"name": "The maintainers of MultiDiffusion panoramas"},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # service.web_page serves documentation that loads nothing from another host
         redoc_url=None,
@@ -94,23 +103,18 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         retention_seconds=settings.result_ttl,
         max_queued=settings.max_queued,
         max_queued_per_owner=settings.max_queued_per_key,
+        max_kept_bytes=settings.max_kept_mb_per_key << 20,
     )
     event_hub = EventHub(EventLog(redis), board)
     store, catalog = ImageStore.of(settings), ModelCatalog(settings.catalog)
-
-    async def readiness() -> Readiness:
-        async with asyncio.timeout(5):
-            await board.check_server()
-            workers = await board.workers()
-            unavailable = {**await board.unavailable_models(), **catalog.unavailable}
-            await store.check()
-        return workers, unavailable
-
+    announcer = StoreAnnouncer(redis, store)
     return Services(
         settings=settings,
         catalog=catalog,
         board=board,
         store=store,
+        announcer=announcer,
+        signed_urls=SignedUrls.of(settings),
         images=ImageConverter(store),
         listing=JobListing(redis),
         event_hub=event_hub,
@@ -121,6 +125,6 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         signer=Signer(settings.webhook_secrets) if settings.webhook_secrets else None,
         slices=Slices(),
         requests=requests,
-        readiness=Cached(readiness, _READINESS_SECONDS),
+        readiness=Cached(lambda: read_health(board, store, announcer, catalog), _READINESS_SECONDS),
         figures=lambda: read_figures(redis, {"", *settings.owners.values()}),
     )

@@ -6,18 +6,23 @@ Each of the two reads the body from its file, so that a large batch does not fil
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
+
+from redis.exceptions import RedisError
 
 from jobs.batches import Batch, NewJob
 from jobs.board import QueueFull
 from recipe.errors import RecipeError
 from service.dependencies import Services
-from service.problems import MOST_FAULTS, FieldProblem, ProblemError, invalid_fields, invalid_request
+from service.problems import MOST_FAULTS, FieldProblem, ProblemError, invalid_fields, invalid_request, problem_of
 from service.request_body import batch_items, canonical_json, problems_of_item
 from service.resolve_request import resolve_input, resolve_webhook_url
 from service.schemas.requests import PanoramaRequest
+
+log = logging.getLogger(__name__)
 
 _MAX_REPORTED_ITEMS = 100  # invalid items whose problems are reported
 _JOBS_PER_WRITE = 500  # jobs made in one step
@@ -102,10 +107,11 @@ def _checked(
 async def make_jobs(services: Services, batch: Batch, file: IO[bytes], body_type: str, *, resumable: bool) -> None:
     """Make the jobs of the valid items that have none yet.
 
-    A batch that is not `resumable` has no idempotency key, so it is canceled when the queue is full.
+    A batch that is not `resumable` has no idempotency key: when it cannot be accepted as a whole, it is taken back.
 
     Raises:
-        QueueFull: when the queue has no room for the rest of the batch.
+        QueueFull, RedisError: when nothing was accepted.
+        ProblemError: when a part was; its detail says how many.
     """
     free, _ = await services.board.room(batch.owner)
     try:
@@ -119,10 +125,34 @@ async def make_jobs(services: Services, batch: Batch, file: IO[bytes], body_type
                 await services.batches.fill(batch, jobs)
                 jobs = []
         await services.batches.fill(batch, jobs)
-    except QueueFull:
+    except (QueueFull, RedisError) as error:
         if not resumable:
-            await services.batches.cancel(batch.id)
+            await _take_back(services, batch, error)
+        await _say_what_was_accepted(services, batch, error, resumable=resumable)
         raise
+
+
+async def _take_back(services: Services, batch: Batch, reason: Exception) -> None:
+    try:
+        await services.batches.withdraw(batch.id)
+    except RedisError as error:
+        log.warning("batch %s: not taken back after %s: %s", batch.id, reason, error)
+
+
+async def _say_what_was_accepted(services: Services, batch: Batch, error: Exception, *, resumable: bool) -> None:
+    """Raises the problem that `error` is, with the number of jobs that are there, unless there are none."""
+    problem = problem_of(error)
+    try:
+        accepted = view.accepted if (view := await services.batches.get(batch.id)) else 0
+    except RedisError:
+        problem.problem.detail = "Some of the batch may have been accepted."
+    else:
+        if not accepted:
+            return
+        problem.problem.detail = f"{accepted} of {batch.total} jobs were accepted."
+    again = " Send it again with the same Idempotency-Key: what is missing is added."
+    problem.problem.detail += again if resumable else f" They are canceled; GET /batches/{batch.id} shows them."
+    raise problem from error
 
 
 def _new_jobs(services: Services, file: IO[bytes], body_type: str) -> Iterator[NewJob | None]:

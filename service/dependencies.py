@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +17,9 @@ from jobs.metrics import Figures
 from jobs.outbox import Outbox
 from jobs.quota import Quota
 from jobs.settings import Settings
+from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
+from jobs.store_identity import StoreAnnouncer
 from service.cached import Cached
 from service.event_hub import EventHub
 from service.image_formats import ImageConverter
@@ -25,22 +27,23 @@ from service.metrics import RequestMetrics
 from service.model_catalog import ModelCatalog
 from service.problems import ProblemError
 from service.schemas.common import ID_PATTERN
+from service.schemas.server import Health
 from service.slices import Slices
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
 
-# Living workers, and why models cannot be asked for, by their names.
-Readiness = tuple[int, Mapping[str, str]]
-
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Objects that live as long as the application. `signer` is None when this server calls no webhooks."""
+    """Objects that live as long as the application. `signer` is None when this server calls no webhooks, `signed_urls`
+    when it redirects nobody to the image store."""
 
     settings: Settings
     catalog: ModelCatalog
     board: JobBoard
     store: ImageStore
+    announcer: StoreAnnouncer
+    signed_urls: SignedUrls | None
     images: ImageConverter
     listing: JobListing
     event_hub: EventHub
@@ -51,7 +54,7 @@ class Services:
     signer: Signer | None
     slices: Slices
     requests: RequestMetrics
-    readiness: Cached[Readiness]
+    readiness: Cached[Health]
     figures: Callable[[], Awaitable[Figures]]
 
 

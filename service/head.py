@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+def is_head(request: Request) -> bool:
+    """Whether the body of the answer is not wanted."""
+    return bool(request.scope.get("state", {}).get("head"))
 
 
 class HeadMiddleware:
@@ -30,6 +36,7 @@ class HeadMiddleware:
                 await asyncio.Event().wait()  # until it is canceled, below
 
         scope["method"] = "GET"
+        scope.setdefault("state", {})["head"] = True
         # Ranges are defined for GET alone (RFC 9110, 14.2).
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"range"]
         handler = asyncio.ensure_future(self._app(scope, receive, send_head))

@@ -83,6 +83,10 @@ class _Collector(Collector):
             return
         yield from _job_metrics(figures)
         yield GaugeMetricFamily("panoramas_workers", "Worker processes that are alive", figures.workers)
+        out = "Worker processes that are alive and take no jobs for now: loading, or their device or store fails"
+        yield GaugeMetricFamily("panoramas_workers_out", out, figures.workers_out)
+        kept = "Painted pictures on the disks of workers whose image store fails"
+        yield GaugeMetricFamily("panoramas_pictures_kept", kept, figures.pictures_kept)
         for name, (metric, text, label) in _HISTOGRAMS.items():
             family = HistogramMetricFamily(metric, text, labels=[label] if label else [])
             for histogram in figures.histograms:

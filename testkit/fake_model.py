@@ -11,11 +11,26 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-from worker.messages import Done, Interrupted, Paint, Phase, Ready, Step, Stop, Unavailable, receive_command, send
+from worker.messages import (
+    Done,
+    Failed,
+    Interrupted,
+    Paint,
+    Phase,
+    Ready,
+    Step,
+    Stop,
+    Unavailable,
+    receive_command,
+    send,
+)
 
 # Environment: the model that it cannot load.
 CANNOT_LOAD = "FAKE_CANNOT_LOAD"
+# Environment: a file. While it exists, the device fails in each picture.
+BROKEN_DEVICE = "FAKE_BROKEN_DEVICE"
 # Environment: seconds that each step takes, and that encoding the prompt takes.
 STEP_SECONDS, ENCODING_SECONDS = "FAKE_STEP_SECONDS", "FAKE_ENCODING_SECONDS"
 # Prompts: of a picture that lacks a pixel, and of a job for which it sends bytes that are not a message.
@@ -45,6 +60,9 @@ def _paint(connection: Connection, job: Paint) -> None:
         return
     if job.input["model"] == os.environ.get(CANNOT_LOAD):
         send(connection, Unavailable(job.input["model"], "it is broken"))
+        return
+    if (broken := os.environ.get(BROKEN_DEVICE)) and Path(broken).exists():
+        send(connection, Failed("device-error", "CUDA error: an illegal memory access was encountered"))
         return
     send(connection, Phase("encoding"))
     time.sleep(float(os.environ.get(ENCODING_SECONDS, "0")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,5 +63,7 @@ def signaled_worker(
 
 
 def images(checker: JobChecker, job_id: str) -> list[str]:
-    """The names of the files that the image store has for a job."""
-    return sorted(path.name for path in (checker.stack.folder / "data" / "images" / job_id).glob("*"))
+    """The files that the image store has for a job, each by its claim's number and the suffixes of its name."""
+    return sorted(
+        re.sub("-[0-9a-f]{32}", "", path.name) for path in (checker.stack.folder / "data" / "images" / job_id).glob("*")
+    )

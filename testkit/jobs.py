@@ -12,7 +12,9 @@ from redis.asyncio import Redis as AsyncRedis
 
 from jobs import keys
 from jobs.board import JobBoard, JobView
-from jobs.claims import Fault, JobClaims, JobLimits
+from jobs.claims import JobClaims
+from jobs.faults import Fault
+from jobs.limits import JobLimits
 from testkit.processes import RedisServer
 
 FAULT = Fault("urn:test", "A test's fault", 500, "because")
@@ -35,6 +37,11 @@ class Jobs:
 
     def get(self, job_id: str) -> JobView:
         return self._on_board(lambda board: board.get(job_id))
+
+    def token(self, job_id: str) -> str:
+        """The token of the job's latest attempt."""
+        token: str = self.get(job_id).record.token
+        return token
 
     def cancel(self, job_id: str) -> bool:
         return self._on_board(lambda board: board.cancel(job_id))

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections, to stand for the network between a client and the service."""
+"""A TCP proxy that cuts connections or lets them hang, to stand for the network between a client and the service."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._cuts: list[Callable[[bytes], bool]] = []
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._swallowing = False
+        self._refusing = False
         self.requests: list[str] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -41,6 +43,20 @@ class Proxy:
         for pair in list(self._pairs):
             _close(*pair)
 
+    def swallow(self) -> None:
+        """From now on accept connections and all that is sent, and answer nothing."""
+        self._swallowing = True
+
+    def refuse(self) -> None:
+        """From now on close every connection at once, as if nobody listened."""
+        self._refusing = True
+        self.cut_all()
+
+    def resume(self) -> None:
+        """Forward again. Connections that hung until now are cut."""
+        self._swallowing = self._refusing = False
+        self.cut_all()
+
     def close(self) -> None:
         self._listener.close()
         self.cut_all()
@@ -49,6 +65,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                if self._refusing:
+                    _close(client)
+                    continue
                 service = socket.create_connection(self._target)
                 self._pairs.append((client, service))
                 threading.Thread(target=self._requests, args=(client, service), daemon=True).start()
@@ -57,6 +76,8 @@ class Proxy:
     def _requests(self, client: socket.socket, service: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while chunk := client.recv(_CHUNK):
+                if self._swallowing:
+                    continue
                 if chunk.split(b" ", 1)[0] in (b"GET", b"POST", b"DELETE"):
                     self.requests.append(chunk.split(b" HTTP/", 1)[0].decode())
                 service.sendall(chunk)
@@ -65,6 +86,8 @@ class Proxy:
     def _answers(self, client: socket.socket, service: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while chunk := service.recv(_CHUNK):
+                if self._swallowing:
+                    continue
                 if self._cuts and self._cuts[0](chunk):
                     del self._cuts[0]
                     break

@@ -12,7 +12,8 @@ from typing import Any, Self
 import httpx
 from PIL import Image
 
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
+from jobs.limits import JobLimits
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore
 from testkit.processes import RedisServer, Stack, running_stack

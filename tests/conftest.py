@@ -37,6 +37,7 @@ SLOW_MODULES = {
     "worker/test_finishing.py",
     "worker/test_model_faults.py",
     "worker/test_model_process.py",
+    "worker/test_store_outages.py",
 }
 
 

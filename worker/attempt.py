@@ -9,13 +9,15 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from jobs import logs, tracing
-from jobs.claims import CannotPaint, Fault, JobClaims
+from jobs.claims import CannotPaint, JobClaims
+from jobs.faults import Fault, fault
 from jobs.record import JobRecord
 from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
 from worker.leases import Lease, LeaseKeeper
 from worker.messages import Done, Failed, Interrupted, Paint, Phase, Preview, Report, Step, Stop, Unavailable
-from worker.outcomes import Outcomes, Timeouts, fault
+from worker.outcomes import Outcomes, Timeouts
+from worker.probation import Probation
 from worker.shutdown import Shutdown
 from worker.spans import attempt_span, phase_spans
 
@@ -39,6 +41,7 @@ class AttemptRunner:
         outcomes: Outcomes,
         timeouts: Timeouts,
         shutdown: Shutdown,
+        probation: Probation,
     ) -> None:
         self._claims = claims
         self._process = process
@@ -47,6 +50,7 @@ class AttemptRunner:
         self._outcomes = outcomes
         self._timeouts = timeouts
         self._shutdown = shutdown
+        self._probation = probation
 
     def run(self, job_id: str) -> None:
         """Claim and paint a job. Returns once the finisher has its picture, or the job has ended without one.
@@ -54,10 +58,13 @@ class AttemptRunner:
         Raises:
             RedisError: when the claim itself failed; then nothing was started.
         """
+        if self._shutdown.requested:
+            self._claims.hand_back(job_id)  # it came while this worker was already leaving
+            return
         try:
             record = self._claims.claim(job_id)
         except CannotPaint:
-            log.info("job %s: this worker cannot paint its model; left to another", job_id)
+            log.info("job %s: this worker cannot paint its model, or failed it; left to another", job_id)
             self._shutdown.pause(_REFUSED_SECONDS)
             return
         if record is None:
@@ -65,14 +72,16 @@ class AttemptRunner:
             return
         self._run_claimed(record)
 
-    def run_refused(self) -> None:
-        """Paint the jobs that other workers could not paint and this one can, one after the other.
+    def run_refused(self) -> bool:
+        """Paint a job that other workers could not paint and this one can. False when there is none.
 
         Raises:
             RedisError: when a claim failed.
         """
-        while not self._shutdown.requested and (record := self._claims.claim_refused()):
+        record = self._claims.claim_refused()
+        if record:
             self._run_claimed(record)
+        return record is not None
 
     def _run_claimed(self, record: JobRecord) -> None:
         job_id = record.id
@@ -89,14 +98,14 @@ class AttemptRunner:
         handed_over = False
         try:
             if done := self._paint(record, lease):
+                self._probation.painted()
                 phase_spans(done.timings)
                 tracing.annotate(panoramas__outcome="painted")
                 handed_over = self._finisher.take(record, lease, done)
                 if not handed_over:
                     self._outcomes.stopped(record, lease)
         except ModelProcessDied as error:
-            self._process.kill()
-            self._outcomes.put_back(record, fault("model-process-died", error.reason))
+            self._replace_process(record, fault("model-process-died", error.reason))
         except RedisError:
             raise
         except Exception as error:
@@ -126,8 +135,7 @@ class AttemptRunner:
                 if self._handle(record, lease, report):
                     return None
             if timeout := self._silence_fault(now - last_report_at, loading=loading):
-                self._process.kill()
-                self._outcomes.put_back(record, timeout)
+                self._replace_process(record, timeout)
                 return None
             if now - started > timeouts.job:
                 self._process.kill()
@@ -141,6 +149,12 @@ class AttemptRunner:
                 self._process.kill()  # its current step takes longer than a leaving worker may wait
                 self._outcomes.stopped(record, lease)
                 return None
+
+    def _replace_process(self, record: JobRecord, why: Fault) -> None:
+        """The attempt failed, and the model process with it."""
+        self._process.kill()
+        self._probation.failed(why)
+        self._outcomes.put_back(record, why)
 
     def _silence_fault(self, seconds: float, *, loading: bool) -> Fault | None:
         """The fault of a model process that has been silent for too long, or None."""
@@ -176,8 +190,7 @@ class AttemptRunner:
                 self._outcomes.fail(record, fault(reason, detail))
             case Failed(reason, detail):
                 # The device may now fail every later job. A new process costs less than finding out.
-                self._process.kill()
-                self._outcomes.put_back(record, fault(reason, detail))
+                self._replace_process(record, fault(reason, detail))
             case _:
                 return False  # `Ready` and `Loaded` concern the process and not the job
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -89,6 +90,7 @@ class ModelProcess:
                 # During a long UNet call the process would not notice that its pipe is closed.
                 parent_death.command(argv, signal.SIGKILL),
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # so that `kill` reaches its children as well
                 env=self._environment,
             )
         finally:
@@ -145,10 +147,15 @@ class ModelProcess:
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
         if self._process:
+            if self._process.returncode is None:  # not yet reaped, so that the number is still its own
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
             self._process.wait()
+        if self._connection:
+            _shut_down(self._connection)
         if self._reader:
-            self._reader.join()  # it ends with the pipe, which ends with the process
+            self._reader.join()
         if self._connection:
             self._connection.close()
         self._process = self._connection = self._reader = None
@@ -173,6 +180,12 @@ class ModelProcess:
 
 # None: the pipe has ended. MessageError: what came cannot be read. Either is the last entry.
 _Inbox = queue.SimpleQueue[Report | MessageError | None]
+
+
+def _shut_down(connection: Connection) -> None:
+    """End the pipe for its reader, also while a descendant that left the process's group holds the other end."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as pipe:
+        pipe.shutdown(socket.SHUT_RDWR)
 
 
 def _read_reports(connection: Connection, inbox: _Inbox) -> None:

@@ -1,29 +1,39 @@
-"""Encodes, stores and commits a painted picture while the model process already paints the next job."""
+"""Encodes, stores and commits a painted picture while the model process already paints the next job.
+
+A picture that cannot be stored is kept on this machine's disk, and its job is put back without an attempt being
+charged. A worker of this machine delivers it once the store works, unless another one has painted it by then.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 from redis.exceptions import RedisError
 
 from engine.picture import encode_png
-from jobs import tracing
-from jobs.claims import JobClaims
+from jobs import logs, tracing
+from jobs.claims import CannotPaint, JobClaims
+from jobs.faults import fault
 from jobs.record import JobRecord, State
 from jobs.store import ImageStore, StoredImage, StoreError
 from recipe.fields import Recipe
+from worker.kept import KeptPictures, Picture
 from worker.leases import Lease, LeaseKeeper
 from worker.messages import Done
 from worker.metrics import WorkerMetrics
-from worker.outcomes import Outcomes, Timeouts, fault
+from worker.outcomes import Outcomes, Timeouts
 from worker.shutdown import Shutdown
+from worker.spans import attempt_span
+from worker.store_watch import StoreWatch
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +56,13 @@ class Finisher:
         timeouts: Timeouts,
         shutdown: Shutdown,
         metrics: WorkerMetrics,
+        watch: StoreWatch,
+        kept: KeptPictures,
     ) -> None:
         self._claims = claims
         self._store = store
+        self._watch = watch
+        self._kept = kept
         self._leases = leases
         self._outcomes = outcomes
         self._timeouts = timeouts
@@ -66,13 +80,36 @@ class Finisher:
         if not self._wait(lease):
             return False
         context = contextvars.copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(self._finish, record, lease, done), name="finisher", daemon=True
-        )
+        work = partial(self._finish, record, lease, lambda: self._commit(record, lease, done))
+        thread = threading.Thread(target=context.run, args=[work], name="finisher", daemon=True)
         self._current = (record, lease)
         thread.start()
         self._thread = thread
         return True
+
+    def deliver_kept(self) -> bool:
+        """Store and commit a kept picture whose job waits. False when there is none.
+
+        Raises:
+            RedisError
+        """
+        for job_id in self._kept.ids:
+            state = self._claims.state(job_id)
+            if state is None or state.terminal:
+                log.info("job %s: its kept picture is not needed any more", job_id)
+                self._kept.drop(job_id)
+            elif state == State.QUEUED and (picture := self._kept.load(job_id)):
+                with contextlib.suppress(CannotPaint):
+                    if record := self._claims.claim(job_id):
+                        self._deliver(record, picture)
+                        return True
+        return False
+
+    def _deliver(self, record: JobRecord, picture: Picture) -> None:
+        lease = self._leases.hold(record)
+        with logs.job_context(record.id), attempt_span(record):
+            log.info("job %s: attempt %d delivers a kept picture", record.id, record.attempt)
+            self._finish(record, lease, lambda: self._store_and_commit(record, lease, picture))
 
     def close(self) -> None:
         """Wait for the last picture. If the store hangs while the worker must leave, its job is put back without using
@@ -99,10 +136,10 @@ class Finisher:
                     return False
         return True
 
-    def _finish(self, record: JobRecord, lease: Lease, done: Done) -> None:
+    def _finish(self, record: JobRecord, lease: Lease, work: Callable[[], object]) -> None:
         try:
             with tracing.span("finish"):
-                self._commit(record, lease, done)
+                work()
         except RedisError as error:
             log.warning("job %s: its lease is left to expire: %s", record.id, error)
         except Exception as error:
@@ -110,7 +147,8 @@ class Finisher:
             self._put_back(record, error)
         finally:
             self._leases.drop(lease)
-            self._current = None
+            if self._current == (record, lease):
+                self._current = None
 
     def _put_back(self, record: JobRecord, error: Exception) -> None:
         try:
@@ -125,24 +163,30 @@ class Finisher:
             params = Recipe.of(record.input)
             model = record.input["model"]
             png = encode_png(pixels, params, model=model, revision=done.revision, made_with=done.made_with)
-        with _phase("store", timings):
-            image = self._store_png(record, lease, png)
+        picture = Picture(png, done.width, done.height, timings, done.notices, done.revision)
+        if self._store_and_commit(record, lease, picture):
+            self._metrics.picture_finished(picture.timings, done.total_steps, done.memory)
+
+    def _store_and_commit(self, record: JobRecord, lease: Lease, picture: Picture) -> bool:
+        """False when the job was stopped or put back instead."""
+        with _phase("store", picture.timings):
+            image = self._store_png(record, lease, picture)
         if image is None:
-            return
-        result = {**asdict(image), "width": done.width, "height": done.height}
+            return False
+        result = {**asdict(image), "width": picture.width, "height": picture.height}
         entered = self._outcomes.until_redis_answers(
             lambda: self._claims.finish(
                 record.id,
                 record.token,
                 State.SUCCEEDED,
                 result=result,
-                timings=timings,
-                notices=done.notices,
-                revision=done.revision,
+                timings=picture.timings,
+                notices=picture.notices,
+                revision=picture.revision,
                 phase="done",
             )
         )
-        self._metrics.picture_finished(timings, done.total_steps, done.memory)
+        self._kept.drop(record.id)
         tracing.annotate(panoramas__outcome=str(entered or "late"))
         log.info("job %s: %s", record.id, entered or "a late attempt; its picture is deleted")
         if entered != State.SUCCEEDED:
@@ -150,23 +194,47 @@ class Finisher:
                 self._store.delete(image.key)
             except StoreError as error:
                 log.warning("job %s: %s; left to the sweeper", record.id, error)
+        return True
 
-    def _store_png(self, record: JobRecord, lease: Lease, png: bytes) -> StoredImage | None:
+    def _store_png(self, record: JobRecord, lease: Lease, picture: Picture) -> StoredImage | None:
         """Write the picture, retrying for a while: painting it again would cost more. None when the job was stopped or
         put back instead."""
         give_up_at = time.monotonic() + self._timeouts.store
+        kept: bool | None = None
         while True:
             try:
-                return self._store.put(record.id, record.token, png)
+                image = self._store.put(record.id, record.token, picture.png)
             except StoreError as error:
                 log.warning("job %s: %s", record.id, error)
+                self._watch.failed(error, len(picture.png))
+                if kept is None:
+                    kept = self._kept.keep(record.id, picture)
                 if lease.canceled.is_set() or lease.lost.is_set() or self._shutdown.grace_over():
-                    self._outcomes.stopped(record, lease)
+                    self._stop(record, lease)
                     return None
                 if time.monotonic() > give_up_at:
-                    self._outcomes.put_back(record, fault("store-failed", str(error)))
+                    self._give_up(record, picture, error)
                     return None
+            else:
+                self._watch.works()
+                return image
             time.sleep(self._timeouts.retry)
+
+    def _stop(self, record: JobRecord, lease: Lease) -> None:
+        """A worker that leaves keeps the picture for the one after it."""
+        if lease.canceled.is_set() or lease.lost.is_set():
+            self._kept.drop(record.id)
+        self._outcomes.stopped(record, lease)
+
+    def _give_up(self, record: JobRecord, picture: Picture, error: StoreError) -> None:
+        """Put the job back. The attempt is charged only if the store takes other objects of this size."""
+        why = fault("store-failed", str(error))
+        if self._watch.takes(len(picture.png)):
+            self._kept.drop(record.id)
+            self._watch.works()
+            self._outcomes.put_back(record, why)
+        else:
+            self._outcomes.put_back(record, why, give_back=True)
 
 
 @contextmanager

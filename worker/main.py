@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -18,25 +20,34 @@ from jobs.abilities import Abilities
 from jobs.claims import JobClaims, living_workers
 from jobs.settings import Settings
 from jobs.store import ImageStore
+from jobs.store_identity import StoreComparison
 from worker.attempt import AttemptRunner
 from worker.child import ModelProcess, ModelProcessDied
 from worker.finishing import Finisher
+from worker.kept import KeptPictures
 from worker.leases import LeaseKeeper
 from worker.messages import Loaded, Report, Unavailable
 from worker.metrics import WorkerMetrics
 from worker.outcomes import Outcomes, Timeouts
+from worker.probation import Probation
 from worker.rq_worker import PanoramaWorker
 from worker.shutdown import Shutdown
+from worker.store_watch import StoreWatch
 from worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
+
+
+def host_of(worker: str) -> str:
+    """The host of the worker with this name, which ends with its process id and a random part."""
+    return worker.rsplit("-", 2)[0]
 
 
 def is_alive(redis_url: str) -> bool:
     """Whether a worker on this host had a recent heartbeat. Also False when Redis does not answer."""
     try:
         with Redis.from_url(redis_url, decode_responses=True, socket_timeout=5) as redis:
-            return any(name.startswith(f"{socket.gethostname()}-") for name in living_workers(redis))
+            return any(host_of(name) == socket.gethostname() for name in living_workers(redis))
     except RedisError:
         return False
 
@@ -47,6 +58,7 @@ def run_worker(settings: Settings, redis_url: str) -> int:
     shutdown = Shutdown(settings.drain_seconds)
     shutdown.install()
     abilities = Abilities(settings.catalog)
+    abilities.take_out("its model is not loaded yet")
     claims = JobClaims(_client(redis_url), name, settings.job_limits, abilities)
     store = ImageStore.of(settings)
     metrics = WorkerMetrics(_client(redis_url), name)
@@ -56,24 +68,46 @@ def run_worker(settings: Settings, redis_url: str) -> int:
         step=settings.step_timeout,
         job=settings.job_timeout,
         store=settings.store_timeout,
+        store_call=settings.store_call_timeout,
     )
-    leases = LeaseKeeper(claims, longest=timeouts.longest_attempt)
+    leases = LeaseKeeper(claims, longest=timeouts.longest_attempt, on_hanging=_end_now)
     outcomes = Outcomes(claims, timeouts, shutdown)
-    finisher = Finisher(claims, store, leases, outcomes, timeouts, shutdown, metrics)
-    attempts = AttemptRunner(claims, process, leases, finisher, outcomes, timeouts, shutdown)
+    watch = StoreWatch(store, abilities, shutdown, StoreComparison(_client(redis_url), store))
+    kept = KeptPictures(
+        settings.kept_folder, longest=settings.result_ttl, on_count=lambda count: setattr(abilities, "kept", count)
+    )
+    finisher = Finisher(claims, store, leases, outcomes, timeouts, shutdown, metrics, watch, kept)
+    probation = Probation(
+        abilities,
+        process,
+        settings.catalog,
+        timeouts,
+        shutdown,
+        wait_until_ready=lambda: _wait_until_ready(process, abilities, shutdown, timeouts.load),
+        faults_in_a_row=settings.worker_faults,
+    )
+    attempts = AttemptRunner(claims, process, leases, finisher, outcomes, timeouts, shutdown, probation)
+    before_pop = partial(_before_pop, attempts, probation, watch, finisher)
     process.ensure_started()
     leases.start()
     Sweeper(JobClaims(_client(redis_url), name, settings.job_limits), store).start()
     try:
         while not shutdown.requested:
             redis = Redis.from_url(redis_url, socket_connect_timeout=2)
-            _serve_queue(redis, attempts, process, shutdown, settings.load_timeout)
+            _serve_queue(redis, _client(redis_url), attempts, before_pop, shutdown)
     finally:
         process.kill()
         _close(finisher)
         leases.stop()
         log.info("worker %s has stopped", name)
     return 0
+
+
+def _end_now() -> None:
+    """End this process, whatever its threads are waiting for: its supervisor starts another one."""
+    log.critical("an attempt hangs; this worker ends itself")
+    logging.shutdown()
+    os._exit(1)  # the kernel kills the model process (worker.parent_death)
 
 
 def _close(finisher: Finisher) -> None:
@@ -91,23 +125,35 @@ def _client(redis_url: str) -> Redis:
 
 
 def _serve_queue(
-    redis: Redis, attempts: AttemptRunner, process: ModelProcess, shutdown: Shutdown, load_timeout: float
+    redis: Redis, waker: Redis, attempts: AttemptRunner, before_pop: Callable[[], bool], shutdown: Shutdown
 ) -> None:
     """Run an RQ worker until a shutdown is requested or Redis is away; the caller then starts another one."""
+    ended = threading.Event()
     try:
         worker = PanoramaWorker(
             run=attempts.run,
-            before_pop=lambda: _before_pop(attempts, process, shutdown, load_timeout),
+            before_pop=before_pop,
             connection=redis,
             name=uuid.uuid4().hex,  # RQ refuses the name of a worker that was killed before it could unregister
         )
+        threading.Thread(target=_end_wait, args=[worker, waker, shutdown, ended], daemon=True).start()
         worker.work(logging_level="WARNING")
     except RedisError as error:
         log.warning("Redis does not answer: %s; trying again", error)
     finally:
+        ended.set()
         redis.close()
     if not shutdown.requested:
         threading.Event().wait(1.0)
+
+
+def _end_wait(worker: PanoramaWorker, redis: Redis, shutdown: Shutdown, ended: threading.Event) -> None:
+    """Once a shutdown is requested, end the worker's wait for a job. A server that forbids that ends it in seconds."""
+    while not ended.wait(0.2):
+        if shutdown.requested and worker.waiting_client is not None:
+            with contextlib.suppress(RedisError):
+                redis.client_unblock(worker.waiting_client)
+    redis.close()
 
 
 def _listener(metrics: WorkerMetrics, abilities: Abilities) -> Callable[[Report], None]:
@@ -124,16 +170,16 @@ def _listener(metrics: WorkerMetrics, abilities: Abilities) -> Callable[[Report]
     return on_report
 
 
-def _before_pop(attempts: AttemptRunner, process: ModelProcess, shutdown: Shutdown, load_timeout: float) -> bool:
-    """Wait until the model process is ready, then paint what other workers could not. False when a shutdown is
-    requested."""
-    if not _wait_until_ready(process, shutdown, load_timeout):
-        return False
-    attempts.run_refused()
-    return _wait_until_ready(process, shutdown, load_timeout)
+def _before_pop(attempts: AttemptRunner, probation: Probation, watch: StoreWatch, finisher: Finisher) -> bool:
+    """Wait until this worker can paint and store, then deliver what it has kept and paint what other workers could not.
+    False when a shutdown is requested."""
+    while probation.serve() and watch.serve():
+        if not finisher.deliver_kept() and not attempts.run_refused():
+            return True
+    return False
 
 
-def _wait_until_ready(process: ModelProcess, shutdown: Shutdown, load_timeout: float) -> bool:
+def _wait_until_ready(process: ModelProcess, abilities: Abilities, shutdown: Shutdown, load_timeout: float) -> bool:
     """Wait until the model process is ready. False when a shutdown is requested first."""
     pause = 1.0  # doubled each time: a model that cannot be loaded now may stay so for a while
     while not shutdown.requested:
@@ -145,6 +191,7 @@ def _wait_until_ready(process: ModelProcess, shutdown: Shutdown, load_timeout: f
                 raise ModelProcessDied(f"the model process was not ready within {load_timeout:g} s")
         except ModelProcessDied as error:
             log.error("%s; starting another in %.0f s", error.reason, pause)
+            abilities.take_out(f"its model process does not start: {error.reason}")
             process.kill()
             shutdown.pause(pause)
             pause = min(pause * 2, 30.0)

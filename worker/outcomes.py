@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from redis.exceptions import RedisError
 
 from jobs import tracing
-from jobs.claims import Fault, JobClaims
-from jobs.problems import PROBLEMS
+from jobs.claims import JobClaims
+from jobs.faults import Fault, fault
 from jobs.record import JobRecord, State
 from worker.leases import Lease
 from worker.shutdown import Shutdown
@@ -19,25 +19,20 @@ from worker.shutdown import Shutdown
 log = logging.getLogger(__name__)
 
 
-def fault(reason: str, detail: str) -> Fault:
-    """The problem that a job's `error` shows."""
-    problem = PROBLEMS[reason]
-    return Fault(problem.urn, problem.title, problem.status, detail)
-
-
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds that things may take.
 
     `load`: loading a model. `step`: silence of the model process. `job`: painting one job. `store`: retrying to store a
-    picture. `stop`: one more step, or one more picture to be stored, once the grace period of a shutdown is over.
-    `retry`: the pause between two tries to reach Redis or the store.
+    picture. `store_call`: one call of the store. `stop`: one more step, or one more picture to be stored, once the
+    grace period of a shutdown is over. `retry`: the pause between two tries to reach Redis or the store.
     """
 
     load: float
     step: float
     job: float
     store: float
+    store_call: float = 30.0
     stop: float = 5.0
     retry: float = 1.0
 
@@ -45,7 +40,7 @@ class Timeouts:
     def longest_attempt(self) -> float:
         """Seconds after which an attempt must be over while Redis answers. It may have to wait until the picture
         before its own is stored."""
-        return self.job + 2 * self.store + 120
+        return self.job + 2 * (self.store + 2 * self.store_call) + 120
 
 
 class Outcomes:
@@ -75,7 +70,8 @@ class Outcomes:
         """Return the job to the queue, or fail it once its attempts are used up. `give_back`: this attempt does not
         count."""
         if not give_back:
-            why = replace(why, detail=f"attempt {record.attempt} of {self._claims.limits.max_attempts}: {why.detail}")
+            number, most = record.faults[why.blame] + 1, self._claims.limits.max_attempts
+            why = replace(why, detail=f"attempt {number} of {max(number, most)}: {why.detail}")
         entered = self.until_redis_answers(
             lambda: self._claims.release(record.id, record.token, fault=why, give_back=give_back)
         )

@@ -23,7 +23,7 @@ from rq.worker_registration import clean_worker_registry
 
 from jobs.keys import QUEUE
 
-HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 60.0
 
 
 def paint_job() -> None:
@@ -41,7 +41,7 @@ class PanoramaWorker(BaseWorker):
     """
 
     # Seconds for which RQ waits for a job at a time; between two waits it checks whether it should stop.
-    dequeue_timeout = 1
+    dequeue_timeout = 20
     max_connection_wait_time = 2.0
     log_job_description = False
 
@@ -52,6 +52,8 @@ class PanoramaWorker(BaseWorker):
         self._run = run
         self._before_pop = before_pop
         self._last_heartbeat = -HEARTBEAT_SECONDS
+        # The server's id of the connection on which it waits for a job. `CLIENT UNBLOCK` ends that wait.
+        self.waiting_client: int | None = None
 
     def register_birth(self) -> None:
         """Register this worker, and unregister killed ones, which RQ does in the maintenance that is left out here."""
@@ -63,7 +65,7 @@ class PanoramaWorker(BaseWorker):
         shutdown nor strand a job that was popped just before.
 
         RQ's loop calls this three times between two jobs, nine calls to Redis for which the model would wait. One in
-        ten seconds is enough: RQ forgets a worker after eight minutes.
+        a minute is enough: RQ forgets a worker after eight minutes.
         """
         if time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
             return
@@ -85,6 +87,7 @@ class PanoramaWorker(BaseWorker):
         """
         if not self._before_pop():
             raise StopRequested
+        self.waiting_client = self.connection.client_id()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """`worker.shutdown` handles signals."""

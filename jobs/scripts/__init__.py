@@ -12,8 +12,20 @@ SHARE = 4
 # How many jobs are set aside at a time because the worker that took them cannot paint their model. More would leave the
 # order of the queue, which decides what is taken next.
 MOST_REFUSED = 64
+# A clock that is set back by less is not worth a whole lease for everybody.
+CLOCK_SLACK_MS = 1000
+# The share of a lease for which the time may go unnoted. Leases are renewed five times per lease, so that a jump of the
+# clock by less leaves all of them valid.
+LONGEST_GAP = 0.7
+# How many jobs of an owner move up when one before them is canceled.
+MOST_MOVED = 100
+# What a job takes beside what its client sent: states, times, its place in the indices, its result.
+RECORD_BYTES = 1500
 # The share of Redis's `maxmemory` up to which jobs are accepted; the rest is reserved for accepted jobs.
 MEMORY_FOR_SUBMITS = 0.9
+
+
+_SHARED = ("clock", "outbox", "observe", "prelude", "turns", "abilities", "faults")
 
 
 def source(name: str) -> str:
@@ -39,9 +51,12 @@ def source(name: str) -> str:
         "BATCH": keys.BATCH,
         "BATCH_JOBS": keys.BATCH_JOBS,
         "TALLY": keys.TALLY,
+        "OWNER_BYTES": keys.OWNER_BYTES,
         "WORKERS": keys.WORKERS,
         "ABILITIES": keys.ABILITIES,
         "REFUSED": keys.REFUSED,
+        "RECONCILER": keys.RECONCILER,
+        "CLOCK": keys.CLOCK,
         "OUTBOX": keys.OUTBOX,
         "OUTBOX_TARGETS": keys.OUTBOX_TARGETS,
         "WEBHOOK_GONE": keys.WEBHOOK_GONE,
@@ -56,15 +71,19 @@ def source(name: str) -> str:
     numbers = {
         "WINDOW": WINDOW,
         "WORKER_SILENCE": keys.WORKER_SILENCE_MS,
+        "CLOCK_SLACK": CLOCK_SLACK_MS,
+        "LONGEST_GAP": LONGEST_GAP,
         "SHARE": SHARE,
+        "RECORD_BYTES": RECORD_BYTES,
         "MOST_REFUSED": MOST_REFUSED,
+        "MOST_MOVED": MOST_MOVED,
         "MEMORY_FOR_SUBMITS": MEMORY_FOR_SUBMITS,
         "EVENTS_KEPT": keys.EVENTS_KEPT,
         "EVENTS_TTL": keys.EVENTS_TTL_SECONDS,
         "IDEMPOTENCY_TTL": keys.IDEMPOTENCY_TTL_SECONDS,
     }
     constants += [f"local {constant} = {number}" for constant, number in numbers.items()]
-    return "\n".join([*constants, *map(_read, ("outbox", "observe", "prelude", "abilities", name))])
+    return "\n".join([*constants, *map(_read, (*_SHARED, name))])
 
 
 def _read(part: str) -> str:

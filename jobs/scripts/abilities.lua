@@ -1,4 +1,3 @@
--- abilities
 -- Shared by the transitions of workers, after prelude.lua: which worker can paint which model.
 
 -- The model of a job; nil where the record does not say.
@@ -36,14 +35,14 @@ local function anyone_can_paint(id, at)
 end
 
 -- queued -> running, for a job that is queued. Returns the record's fields and values.
-local function start(id, worker, lease)
+local function start(id, worker, lease, nonce)
   local key = JOB .. id
   unqueue(id)
   redis.call('HINCRBY', key, 'attempt', 1)
-  redis.call('HINCRBY', key, 'token', 1)
+  local number = redis.call('HINCRBY', key, 'token', 1)
   enter_state(id, 'running')
-  redis.call('HDEL', key, 'denoising_at', 'stepped_at')
-  redis.call('HSET', key, 'started_at', now(), 'worker', worker, 'step', 0, 'phase', 'starting')
+  redis.call('HDEL', key, 'denoising_at', 'stepped_at', 'refused_by')
+  redis.call('HSET', key, 'started_at', now(), 'worker', worker, 'fence', number .. '-' .. nonce, 'step', 0, 'phase', 'starting')
   redis.call('ZADD', RUNNING, now() + tonumber(lease), id)
   return redis.call('HGETALL', key)
 end

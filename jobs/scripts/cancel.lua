@@ -3,6 +3,7 @@
 local id = ARGV[2]
 local state = redis.call('HGET', JOB .. id, 'state')
 if state == 'queued' then
+  close_gap(id)
   unqueue(id)
   finish(id, 'canceled', tonumber(ARGV[3]), {})
   refill(ARGV[1])

@@ -38,17 +38,36 @@ local function enter_state(id, state)
   end
 end
 
--- terminal -> expired. Everything from the user is deleted; the rest stays for `seconds` as a tombstone (410).
+-- What stays of an expired job.
+local KEPT = {
+  'state', 'owner', 'priority', 'batch', 'batch_index', 'sequence', 'fingerprint', 'attempt', 'token', 'step', 'total_steps',
+  'created_at', 'started_at', 'finished_at', 'expires_at', 'webhook_state',
+}
+
+-- terminal -> expired. What is in KEPT stays for `seconds` as a tombstone (410).
 local function expire_record(id, seconds)
   local key = JOB .. id
   redis.call('ZREM', FINISHED, id)
   expire_webhook(id)
-  redis.call('HDEL', key, 'input', 'metadata', 'result', 'error', 'timings', 'notices', 'webhook_url')
   enter_state(id, 'expired')
-  redis.call('HSET', key, 'phase', 'expired')
+  local freed = redis.call('HMGET', key, 'owner', 'size')
+  if freed[2] and redis.call('HINCRBY', OWNER_BYTES, freed[1], -freed[2]) <= 0 then
+    redis.call('HDEL', OWNER_BYTES, freed[1])
+  end
+  -- A new hash: one that has held a long value takes several times the memory for good.
+  local kept, fields = redis.call('HMGET', key, unpack(KEPT)), {'phase', 'expired'}
+  for i, name in ipairs(KEPT) do
+    if kept[i] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = kept[i]
+    end
+  end
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(fields))
   redis.call('EXPIRE', key, seconds)
   redis.call('EXPIRE', EVENTS .. id, EVENTS_TTL)
-  redis.call('DEL', PREVIEW .. id)
+  local latest = redis.call('GET', PREVIEW .. id .. ':latest')
+  redis.call('DEL', PREVIEW .. id, PREVIEW .. id .. ':latest', PREVIEW .. id .. ':' .. (latest or ''))
   local batch = redis.call('HGET', key, 'batch')
   if batch then
     for _, list in ipairs({BATCH .. batch, BATCH_JOBS .. batch, BATCH_JOBS .. batch .. ':expired'}) do

@@ -1,10 +1,5 @@
 -- Shared by every transition. jobs/scripts/__init__.py defines the constants in capitals.
 
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 -- The key of the waiting jobs of a priority. Records from before there were priorities have none.
 local function waiting_key(priority)
   return priority == 'batch' and WAITING_BATCH or WAITING
@@ -53,6 +48,46 @@ local function refill(envelope)
   end
 end
 
+-- Whether only the part of Redis's memory is left that is reserved for accepted jobs: RQ's own commands fail once the limit
+-- is reached.
+local function memory_is_short()
+  local memory = redis.call('INFO', 'memory')
+  local most, used = tonumber(memory:match('maxmemory:(%d+)')), tonumber(memory:match('used_memory:(%d+)'))
+  return most and most > 0 and used > most * MEMORY_FOR_SUBMITS
+end
+
+-- The place of a waiting job of this priority, else nil.
+local function place_of(id, priority)
+  local current = redis.call('HMGET', JOB .. id, 'priority', 'place')
+  return current[1] == priority and redis.call('ZSCORE', waiting_key(priority), id) and current[2] or nil
+end
+
+-- Remove a waiting job that will not be run. Those of its owner that follow move up, each to the place of the one before,
+-- so that nobody waits behind canceled work. At most MOST_MOVED of them do, which bounds the time that this takes.
+local function close_gap(id)
+  local current = redis.call('HMGET', JOB .. id, 'owner', 'priority', 'place', 'sequence')
+  local owner, priority, free = current[1] or '', current[2] or 'interactive', current[3]
+  local waiting = waiting_key(priority)
+  if redis.call('ZREM', waiting, id) == 0 or not free then return end
+  local followers = redis.call('ZRANGEBYSCORE', INDEX .. owner .. ':queued', '(' .. current[4], '+inf', 'LIMIT', 0, MOST_MOVED)
+  local last  -- the place of the owner's last waiting job
+  for _, follower in ipairs(followers) do
+    local place = place_of(follower, priority)
+    if place then
+      redis.call('ZADD', waiting, free, follower)
+      redis.call('HSET', JOB .. follower, 'place', free)
+      last, free = free, place
+    end
+  end
+  if #followers == MOST_MOVED then return end
+  local before = redis.call('ZREVRANGEBYSCORE', INDEX .. owner .. ':queued', '(' .. current[4], '-inf', 'LIMIT', 0, 10)
+  for _, job in ipairs(before) do last = last or place_of(job, priority) end
+  -- Ten jobs before it may all be of the other priority.
+  last = math.floor(tonumber(last or (#before == 10 and free - 1 or 0)))
+  local turn = priority .. ':' .. owner
+  if last < tonumber(redis.call('HGET', FAIRNESS, turn) or 0) then redis.call('HSET', FAIRNESS, turn, last) end
+end
+
 -- Remove a job from whichever part of the queue it is in.
 local function unqueue(id)
   redis.call('ZREM', WAITING, id)
@@ -86,11 +121,19 @@ local function requeue(id)
   redis.call('ZADD', waiting_key(kept[1]), kept[2] or kept[3], id)
 end
 
+-- The token of a job's latest attempt: its number and the claim's random nonce. The number alone would come again when
+-- the server loses its last writes. A claim by an earlier version has the number only, and leaves an older fence behind.
+local function token_of(id)
+  local current = redis.call('HMGET', JOB .. id, 'token', 'fence')
+  local fence = current[2]
+  return fence and fence:match('^%d+') == current[1] and fence or current[1]
+end
+
 -- Whether the attempt with this token still owns the job. Second, the job's state, unless a later attempt has started.
 local function owns(id, token)
-  local current = redis.call('HMGET', JOB .. id, 'state', 'token')
-  if current[2] ~= token then return false, nil end
-  return current[1] == 'running', current[1]
+  if token_of(id) ~= token then return false, nil end
+  local state = redis.call('HGET', JOB .. id, 'state')
+  return state == 'running', state
 end
 
 -- A job's record and, until it has ended, its position in the queue.

@@ -18,7 +18,7 @@ def run_up(**overrides: Any) -> None:
     """Run every process on this machine until SIGINT or SIGTERM."""
     from panoramas.server.local import LocalService, LocalServiceError
 
-    service = LocalService(_checked_exposure(read_settings(**overrides)))
+    service = LocalService(checked_store(_checked_exposure(read_settings(**overrides))))
     _set_up_logs(service.settings)
     signal.signal(signal.SIGINT, service.interrupt)
     signal.signal(signal.SIGTERM, service.interrupt)
@@ -38,13 +38,14 @@ def run_api(*, fd: int | None = None, **overrides: Any) -> None:
     settings = read_settings(**overrides)
     if fd is None:
         _checked_exposure(settings)
+    checked_store(settings)
     _set_up_logs(settings, "api")
     serve(settings, _redis_url(settings), fd=fd)
 
 
 def run_worker() -> int:
     """Run a worker; returns its exit status."""
-    settings = read_settings()
+    settings = checked_store(read_settings())
     _set_up_logs(settings, "worker")
     from worker.main import run_worker
 
@@ -56,6 +57,13 @@ def check_worker() -> int:
     from worker.main import is_alive
 
     return 0 if is_alive(_redis_url(read_settings())) else 1
+
+
+def check_webhooks() -> int:
+    """0 if a process of this host has looked for due calls lately, else 1."""
+    from service.webhooks.sender import is_alive
+
+    return 0 if is_alive() else 1
 
 
 def run_webhooks() -> None:
@@ -72,14 +80,27 @@ def run_webhooks() -> None:
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """The settings of the environment; flags that were given override them. Quits naming each variable at fault."""
+    """The settings of the environment; flags that were given override them. Quits with 2 and each variable at fault."""
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
         settings.catalog  # noqa: B018 - an unreadable list of models is reported here, not by a process later
     except ValidationError as error:
-        quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
+        quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()), 2)
     except ValueError as error:
-        quit_with(str(error))
+        quit_with(str(error), 2)
+    return settings
+
+
+def checked_store(settings: Settings) -> Settings:
+    """Quit when the image store cannot be opened as the settings say. Nothing is sent to it yet."""
+    from jobs.signed_urls import SignedUrls
+    from jobs.store import ImageStore
+
+    try:
+        ImageStore.of(settings)
+        SignedUrls.of(settings)
+    except ValueError as error:
+        quit_with(f"the image store: {error}")
     return settings
 
 

@@ -78,7 +78,7 @@ async def submit_batch(
             detail = f"are more than the {most} jobs that may wait here"
             raise invalid_request([FieldProblem(pointer="#/items", detail=detail)])
         if idempotency_key is None:
-            services.store.check_room()
+            await services.store.check_room()
         batch = await services.batches.open(
             uuid.uuid4().hex,
             caller.owner,
@@ -88,7 +88,7 @@ async def submit_batch(
             idempotency=Idempotency(idempotency_key, checked.digest.hexdigest()) if idempotency_key else None,
         )
         if not batch.complete:
-            services.store.check_room()
+            await services.store.check_room()
             await make_jobs(services, batch, file, body_type, resumable=idempotency_key is not None)
     view = await services.batches.get(batch.id) or batch
     log.info("batch %s: %d jobs accepted, %d items refused", batch.id, view.accepted, view.refused)

@@ -28,11 +28,11 @@ async def livez() -> Health:
     responses=problem_responses(503),
 )
 async def readyz(services: AppServices) -> Health:
-    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them. The
-    answer may be two seconds old.
+    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them. One
+    that has not loaded its model yet, whose device or image store fails, or whose store is not the API's, is not
+    counted and listed with the reason. The answer may be two seconds old.
     """
-    workers, unavailable = await services.readiness.get()
-    return Health(status="ok", workers=workers, unavailable_models=dict(unavailable) or None)
+    return await services.readiness.get()
 
 
 _EXAMPLE = """\

@@ -11,10 +11,12 @@ from jobs.record import State
 from jobs.store import ImageDamaged, ImageMissing
 from service.conditional import BadRange, byte_range, is_fresh
 from service.dependencies import AppServices, RequestedJob, Services, expired
-from service.image_formats import THUMBNAIL, ImageFormat, available_formats, formats_for, negotiate
+from service.head import is_head
+from service.image_formats import PNG, THUMBNAIL, ImageFormat, available_formats, formats_for, negotiate
 from service.job_response import retry_after
 from service.openapi_responses import NOT_MODIFIED, problem_responses, response_header
 from service.problems import ProblemError
+from service.redirects import may_redirect, same_host
 
 router = APIRouter(tags=["jobs"])
 
@@ -39,6 +41,10 @@ _PART = {"Content-Range": response_header("Which part of how much")}
         200: {"description": "The picture", "content": _CONTENT, "headers": _HEADERS},
         206: {"description": "A part of it", "content": _CONTENT, "headers": {**_HEADERS, **_PART}},
         **NOT_MODIFIED,
+        307: {
+            "description": "The PNG is at `Location` for some minutes, on servers that redirect to their store",
+            "headers": {"Location": response_header("Signed; sends no API key of yours there")},
+        },
         **problem_responses(404, 406, 409, 410, 416, 422),
     },
 )
@@ -84,14 +90,37 @@ async def _image_response(
     headers = {"ETag": etag, "Cache-Control": _IMMUTABLE, **headers}
     if is_fresh(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
+    headers["Accept-Ranges"] = "bytes"
+    headers["Content-Disposition"] = f'inline; filename="panorama-{view.record.id}.{image_format.suffix}"'
     try:
+        if image_format is PNG:
+            return await _png_response(services, request, result, headers)
         data = await services.images.get(result, image_format)
     except ImageMissing as error:
         raise expired() from error
     except ImageDamaged as error:
         raise ProblemError("image-damaged") from error
-    headers["Content-Disposition"] = f'inline; filename="panorama-{view.record.id}.{image_format.suffix}"'
-    return _full_or_partial(request, data, image_format.media_type, headers)
+    part = _requested_part(request, etag, len(data))
+    return _response(part, data if part is None else data[part[0] : part[1] + 1], len(data), image_format, headers)
+
+
+async def _png_response(
+    services: Services, request: Request, result: dict[str, Any], headers: dict[str, str]
+) -> Response:
+    """The stored PNG: by a redirect, or as much of it as was asked for. A part is read alone, and not checked against
+    the digest of the whole."""
+    key, size = result["key"], result["bytes"]
+    part = _requested_part(request, headers["ETag"], size)
+    if services.signed_urls and may_redirect(request, headers["ETag"]):
+        address = await services.signed_urls.sign(key)
+        if address and not same_host(request, address):
+            return Response(status_code=307, headers={"Location": address, "Cache-Control": "no-store", "Vary": "*"})
+    if is_head(request):
+        await services.store.check_size(key, size)
+        return Response(headers={**headers, "Content-Length": str(size)}, media_type=PNG.media_type)
+    if part is None:
+        return _response(None, await services.store.get(key, result["sha256"]), size, PNG, headers)
+    return _response(part, await services.store.get_part(key, *part), size, PNG, headers)
 
 
 def _committed(view: JobView) -> dict[str, Any]:
@@ -114,15 +143,23 @@ def _no_image(state: str, headers: dict[str, str] | None = None) -> ProblemError
     return ProblemError("no-image", headers=headers, title_values={"state": state})
 
 
-def _full_or_partial(request: Request, data: bytes, media_type: str, headers: dict[str, str]) -> Response:
-    headers["Accept-Ranges"] = "bytes"
+def _requested_part(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """First and last byte to send; None for all of them.
+
+    Raises:
+        ProblemError: 416 when the range lies outside.
+    """
     try:
-        part = byte_range(request.headers.get("range"), request.headers.get("if-range"), headers["ETag"], len(data))
+        return byte_range(request.headers.get("range"), request.headers.get("if-range"), etag, size)
     except BadRange as error:
-        size = {"Content-Range": f"bytes */{len(data)}"}
-        raise ProblemError("range-outside", headers=size) from error
+        raise ProblemError("range-outside", headers={"Content-Range": f"bytes */{size}"}) from error
+
+
+def _response(
+    part: tuple[int, int] | None, data: bytes, size: int, image_format: ImageFormat, headers: dict[str, str]
+) -> Response:
+    """`data` as the whole, or as this part of `size` bytes."""
     if part is None:
-        return Response(data, media_type=media_type, headers=headers)
+        return Response(data, media_type=image_format.media_type, headers=headers)
     first, last = part
-    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
-    return Response(data[first : last + 1], 206, headers, media_type)
+    return Response(data, 206, {**headers, "Content-Range": f"bytes {first}-{last}/{size}"}, image_format.media_type)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic_core import from_json
+from redis.exceptions import OutOfMemoryError
 
 from jobs import logs, tracing
 from jobs.idempotency import Idempotency
@@ -109,7 +110,7 @@ async def submit_panorama(
     job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
     idempotency = Idempotency.of(idempotency_key, body.requested_fields()) if idempotency_key else None
     try:
-        services.store.check_room()
+        await services.store.check_room()
         view = await services.board.submit(
             uuid.uuid4().hex,
             job_input.values,
@@ -120,7 +121,7 @@ async def submit_panorama(
             webhook_url=webhook_url,
             network_samples=job_input.network_samples,
         )
-    except StoreFull:
+    except (StoreFull, OutOfMemoryError):
         replayed = await services.board.replayed(caller.owner, idempotency) if idempotency else None
         if replayed is None:
             raise

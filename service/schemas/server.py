@@ -39,7 +39,10 @@ class Health(BaseModel):
     """State of a process."""
 
     status: Literal["ok"]
-    workers: int | None = Field(None, description="Worker processes that are alive, where that was asked for")
+    workers: int | None = Field(None, description="Worker processes that take jobs, where that was asked for")
+    workers_out: dict[str, str] | None = Field(
+        None, description="Worker processes that are alive and take no jobs for now, and why, where that was asked for"
+    )
     unavailable_models: dict[str, str] | None = Field(
         None, description="Models that cannot be asked for, and why, where that was asked for"
     )

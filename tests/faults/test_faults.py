@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from jobs import keys
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
+from jobs.limits import JobLimits
 from jobs.record import State
 from testkit.processes import RedisServer, eventually
 from testkit.workerless import PANORAMA, WorkerlessApi, running_workerless_api

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from jobs import keys
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
 from jobs.envelope import envelope
+from jobs.limits import JobLimits
 from jobs.record import State
 from jobs.scripts import source
 from testkit.jobs import FAULT, RESULT, Jobs
@@ -35,14 +36,14 @@ def test_an_acknowledged_cancel_wins_over_any_end_of_the_attempt(jobs: Jobs, end
     worker.claim(job_id)
     assert jobs.cancel(job_id)
     assert jobs.get(job_id).record.state == State.RUNNING
-    assert worker.renew(job_id, 1) == "cancel"
+    assert worker.renew(job_id, jobs.token(job_id)) == "cancel"
     match ending:
         case "finish":
-            worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
+            worker.finish(job_id, jobs.token(job_id), State.SUCCEEDED, result=RESULT)
         case "fail":
-            assert worker.finish(job_id, 1, State.FAILED, error={}) == State.CANCELED
+            assert worker.finish(job_id, jobs.token(job_id), State.FAILED, error={}) == State.CANCELED
         case "release":
-            worker.release(job_id, 1, fault=FAULT)
+            worker.release(job_id, jobs.token(job_id), fault=FAULT)
         case "lease":
             jobs.expire_lease(job_id)
             worker.reconcile()
@@ -53,7 +54,7 @@ def test_an_acknowledged_cancel_wins_over_any_end_of_the_attempt(jobs: Jobs, end
 def test_a_cancel_after_the_end_changes_nothing(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker()
     worker.claim(job_id)
-    worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
+    worker.finish(job_id, jobs.token(job_id), State.SUCCEEDED, result=RESULT)
     assert jobs.cancel(job_id)
     assert jobs.get(job_id).record.state == State.SUCCEEDED
 
@@ -74,8 +75,8 @@ def _race(*calls: Callable[[], Any]) -> None:
         thread.join()
 
 
-def _succeed(worker: JobClaims, job_id: str) -> State | None:
-    return worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
+def _succeed(worker: JobClaims, job_id: str, token: str) -> State | None:
+    return worker.finish(job_id, token, State.SUCCEEDED, result=RESULT)
 
 
 @pytest.mark.parametrize("moment", ["pop", "last step", "commit"])
@@ -92,9 +93,10 @@ def test_a_cancel_that_races_the_worker_has_one_outcome_which_stays(jobs: Jobs, 
             _race(cancel, lambda: worker.claim(jobs.pop() or "none"))
         else:
             worker.claim(job_id)
-            step = partial(worker.progress, job_id, 1, step=5)
-            _race(cancel, step if moment == "last step" else partial(_succeed, worker, job_id))
-        answer = _succeed(worker, job_id)
+            token = jobs.token(job_id)
+            step = partial(worker.progress, job_id, token, step=5)
+            _race(cancel, step if moment == "last step" else partial(_succeed, worker, job_id, token))
+        answer = _succeed(worker, job_id, jobs.token(job_id))
         record = jobs.get(job_id).record
         assert record.state in (State.CANCELED, State.SUCCEEDED)
         assert (record.result is not None) == (record.state == State.SUCCEEDED)

@@ -25,10 +25,11 @@ from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
 from jobs.board import JobBoard, QueueFull
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
 from jobs.envelope import WINDOW
+from jobs.limits import JobLimits
 from jobs.outbox import Outbox
-from jobs.record import JobRecord, State, read_record
+from jobs.record import JobRecord, State, read_record, token_of
 from testkit.jobs import FAULT, RESULT
 from testkit.processes import RedisServer
 from tests.jobs.webhook_history import Seen, WebhookHistory
@@ -51,6 +52,11 @@ for _, key in ipairs(KEYS) do
   for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, ARGV[1], id) end
 end
 """
+
+
+def _number(attempt: JobRecord | Seen) -> int:
+    """How often the job had been claimed, which is the first part of a token."""
+    return int(attempt.token.partition("-")[0])
 
 
 @dataclass
@@ -102,7 +108,7 @@ class Transitions(WebhookHistory):
         assert worker.attempt
         before = self.redis.hgetall(keys.job(worker.attempt.id))
         yield worker.claims, worker.attempt
-        if before["state"] != State.RUNNING or before["token"] != str(worker.attempt.token):
+        if before["state"] != State.RUNNING or token_of(before) != worker.attempt.token:
             assert self.redis.hgetall(keys.job(worker.attempt.id)) == before, "a late attempt changed the job"
 
     @rule(
@@ -168,12 +174,13 @@ class Transitions(WebhookHistory):
 
     def _claim(self, worker: Worker, *, answer_is_lost: bool) -> None:
         job_id, worker.popped = str(worker.popped), None
-        worker.attempt = worker.claims.claim(job_id)
+        nonce = uuid.uuid4().hex
+        worker.attempt = worker.claims.claim(job_id, nonce=nonce)
         if worker.attempt:
             assert self.seen[job_id].state == State.QUEUED
-            assert worker.attempt.token == self.seen[job_id].token + 1
+            assert _number(worker.attempt) == _number(self.seen[job_id]) + 1
             if answer_is_lost:
-                assert worker.claims.claim(job_id) == worker.attempt
+                assert worker.claims.claim(job_id, nonce=nonce) == worker.attempt
 
     @precondition(lambda self: self._busy())
     @rule(number=workers, renew=st.booleans())
@@ -182,7 +189,7 @@ class Transitions(WebhookHistory):
             if renew:
                 claims.renew(attempt.id, attempt.token)
             else:
-                claims.progress(attempt.id, attempt.token, step=1000 * attempt.token)
+                claims.progress(attempt.id, attempt.token, step=1000 * _number(attempt))
 
     @precondition(lambda self: self._busy())
     @rule(number=workers, state=st.sampled_from([State.SUCCEEDED, State.FAILED]))
@@ -249,7 +256,7 @@ class Transitions(WebhookHistory):
         for job_id, seen in self.seen.items():
             record = read_record(job_id, self.redis.hgetall(keys.job(job_id)))  # type: ignore[arg-type]
             assert record.state == seen.state or record.state in NEXT[seen.state], f"{record.state} after {seen.state}"
-            assert record.token >= seen.token
+            assert _number(record) >= _number(seen)
             assert 0 <= record.attempt <= TERMS.max_attempts
             if record.state in (State.SUCCEEDED, State.FAILED):
                 assert not seen.cancel, "an acknowledged cancel was overruled"

@@ -14,8 +14,9 @@ from rq.serializers import JSONSerializer
 
 from jobs import keys
 from jobs.board import QueueFull
-from jobs.claims import JobClaims, JobLimits
+from jobs.claims import JobClaims
 from jobs.envelope import WINDOW
+from jobs.limits import JobLimits
 from jobs.record import State
 from testkit.jobs import FAULT, RESULT, Jobs
 from testkit.processes import eventually
@@ -67,7 +68,7 @@ def test_a_job_is_claimed_once(jobs: Jobs) -> None:
     job_id = jobs.submit()
     record = jobs.worker("a").claim(job_id)
     assert record is not None
-    assert (record.state, record.attempt, record.token) == (State.RUNNING, 1, 1)
+    assert (record.state, record.attempt, record.token[:2]) == (State.RUNNING, 1, "1-")
     assert jobs.worker("b").claim(job_id) is None
     assert jobs.redis.llen(keys.RQ_LIST) == 0
 
@@ -75,10 +76,13 @@ def test_a_job_is_claimed_once(jobs: Jobs) -> None:
 def test_a_result_is_committed_once_and_keeps_its_fields(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker()
     worker.claim(job_id)
-    worker.progress(job_id, 1, step=3, total_steps=5, phase="denoising")
+    worker.progress(job_id, jobs.token(job_id), step=3, total_steps=5, phase="denoising")
     assert jobs.get(job_id).record.step == 3
-    assert worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT, timings={"load": 0.0}) == State.SUCCEEDED
-    assert worker.finish(job_id, 1, State.FAILED, error={}) == State.SUCCEEDED, (
+    assert (
+        worker.finish(job_id, jobs.token(job_id), State.SUCCEEDED, result=RESULT, timings={"load": 0.0})
+        == State.SUCCEEDED
+    )
+    assert worker.finish(job_id, jobs.token(job_id), State.FAILED, error={}) == State.SUCCEEDED, (
         "a repeated call returns how the job ended"
     )
     record = jobs.get(job_id).record
@@ -88,26 +92,27 @@ def test_a_result_is_committed_once_and_keeps_its_fields(jobs: Jobs) -> None:
 
 def test_a_repeated_call_after_a_lost_answer_changes_nothing(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker()
-    first = worker.claim(job_id)
+    first = worker.claim(job_id, nonce="0" * 32)
     assert first is not None
-    assert worker.claim(job_id) == first
-    assert worker.release(job_id, 1, fault=FAULT) == State.QUEUED
-    assert worker.release(job_id, 1, fault=FAULT) == State.QUEUED
+    assert worker.claim(job_id, nonce="0" * 32) == first
+    assert worker.claim(job_id) is None, "another claim of this worker finds the job taken"
+    assert worker.release(job_id, jobs.token(job_id), fault=FAULT) == State.QUEUED
+    assert worker.release(job_id, jobs.token(job_id), fault=FAULT) == State.QUEUED
     assert jobs.get(job_id).record.attempt == 1
     assert jobs.redis.lrange(keys.RQ_LIST, 0, -1) == [job_id]
 
 
 def test_a_late_attempt_changes_nothing(jobs: Jobs) -> None:
     job_id, late, other = jobs.submit(), jobs.worker("late"), jobs.worker("other")
-    late.claim(job_id)
+    token = late.claim(job_id).token
     jobs.expire_lease(job_id)
     assert other.reconcile() == (1, 0)
-    assert other.claim(job_id).token == 2
+    assert other.claim(job_id).token.startswith("2-")
     before = jobs.get(job_id)
-    assert late.renew(job_id, 1) == "lost"
-    assert late.progress(job_id, 1, step=9) == "lost"
-    assert late.finish(job_id, 1, State.SUCCEEDED, result=RESULT) is None
-    assert late.release(job_id, 1, fault=FAULT) is None
+    assert late.renew(job_id, token) == "lost"
+    assert late.progress(job_id, token, step=9) == "lost"
+    assert late.finish(job_id, token, State.SUCCEEDED, result=RESULT) is None
+    assert late.release(job_id, token, fault=FAULT) is None
     assert jobs.get(job_id).record == before.record
 
 
@@ -115,7 +120,7 @@ def test_a_renewed_lease_is_left_alone(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker()
     worker.claim(job_id)
     jobs.expire_lease(job_id)
-    assert worker.renew(job_id, 1) == "ok"
+    assert worker.renew(job_id, jobs.token(job_id)) == "ok"
     assert worker.reconcile() == (0, 0)
     assert jobs.get(job_id).record.state == State.RUNNING
 
@@ -161,7 +166,7 @@ def test_a_job_that_ends_every_attempt_fails_and_says_why(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker()
     for attempt in (1, 2, 3):
         assert worker.claim(job_id).attempt == attempt
-        entered = worker.release(job_id, attempt, fault=FAULT)
+        entered = worker.release(job_id, jobs.token(job_id), fault=FAULT)
     assert entered == State.FAILED
     assert jobs.get(job_id).record.error["detail"] == "because"
 
@@ -179,15 +184,15 @@ def test_expired_leases_count_as_attempts(jobs: Jobs) -> None:
 
 def test_a_worker_that_stops_on_purpose_gives_its_attempt_back(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker(max_attempts=1)
-    for token in (1, 2, 3):
+    for _ in range(3):
         assert worker.claim(job_id).attempt == 1
-        assert worker.release(job_id, token, fault=FAULT, give_back=True) == State.QUEUED
+        assert worker.release(job_id, jobs.token(job_id), fault=FAULT, give_back=True) == State.QUEUED
 
 
 def test_past_its_retention_a_job_becomes_a_tombstone(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker(retention_seconds=0)
     worker.claim(job_id)
-    worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
+    worker.finish(job_id, jobs.token(job_id), State.SUCCEEDED, result=RESULT)
     assert [record.id for record in eventually(worker.due_for_expiry, 2)] == [job_id]
     worker.expire(job_id)
     record = jobs.get(job_id).record
@@ -202,7 +207,7 @@ def test_estimates_follow_the_pace_of_the_jobs_before(jobs: Jobs) -> None:
     assert jobs.get(ids[2]).eta_seconds is None, "nothing is known yet"
     worker.claim(ids[0])
     jobs.redis.hset(keys.job(ids[0]), "started_at", worker.now() - 10_000)
-    worker.finish(ids[0], 1, State.SUCCEEDED, result=RESULT)
+    worker.finish(ids[0], jobs.token(ids[0]), State.SUCCEEDED, result=RESULT)
     assert jobs.get(ids[2]).eta_seconds is None, "no worker is alive"
     worker.heartbeat()
     assert jobs.get(ids[1]).eta_seconds == pytest.approx(10, abs=1)
@@ -213,7 +218,7 @@ def test_a_running_jobs_estimate_follows_its_own_steps(jobs: Jobs) -> None:
     job_id, worker = jobs.submit(), jobs.worker()
     worker.claim(job_id)
     now = worker.now()
-    worker.progress(job_id, 1, step=4, total_steps=10, denoising_at=now - 8_000, stepped_at=now)
+    worker.progress(job_id, jobs.token(job_id), step=4, total_steps=10, denoising_at=now - 8_000, stepped_at=now)
     assert jobs.get(job_id).eta_seconds == pytest.approx(12, abs=1)
 
 

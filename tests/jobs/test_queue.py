@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError
 from jobs import keys
 from jobs.envelope import WINDOW
 from jobs.record import State
-from jobs.scripts import SHARE
+from jobs.scripts import MOST_MOVED, SHARE
 from testkit.jobs import FAULT, RESULT, Jobs
 from testkit.processes import eventually
 
@@ -70,7 +70,7 @@ def test_a_job_that_is_put_back_keeps_its_place(jobs: Jobs) -> None:
     first, *others = [jobs.submit(priority="batch", owner="a") for _ in range(6)]
     taken = jobs.take()
     assert taken == first
-    jobs.worker().release(first, 1, fault=FAULT)
+    jobs.worker().release(first, jobs.token(first), fault=FAULT)
     assert _take_all(jobs)[: WINDOW + 1] == [*others[:WINDOW], first]
 
 
@@ -86,11 +86,11 @@ def test_a_full_server_refuses_a_submit_whole_and_lets_accepted_jobs_go_on(jobs:
                 jobs.submit("f" * 32)
         assert jobs.redis.dbsize() == before
         assert jobs.get("f" * 32) is None
-        assert worker.renew(running, 1) == "ok"
-        assert worker.progress(running, 1, step=1) == "ok"
-        assert worker.finish(running, 1, State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
+        assert worker.renew(running, jobs.token(running)) == "ok"
+        assert worker.progress(running, jobs.token(running), step=1) == "ok"
+        assert worker.finish(running, jobs.token(running), State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
         assert worker.claim(queued) is not None
-        assert jobs.worker(lease_seconds=0.001).renew(queued, 1) == "ok"
+        assert jobs.worker(lease_seconds=0.001).renew(queued, jobs.token(queued)) == "ok"
         assert eventually(lambda: worker.reconcile()[0] == 1, 2)
         assert jobs.cancel(queued)
         worker.expire(running)
@@ -135,7 +135,7 @@ def test_a_job_that_a_later_version_queued_is_served_with_its_unknown_fields_unt
     jobs.worker().reconcile()
     assert jobs.take() == "e" * 32
     assert jobs.redis.hget(keys.job("e" * 32), "from_the_future") == '{"x":1}'
-    assert jobs.worker().finish("e" * 32, 1, State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
+    assert jobs.worker().finish("e" * 32, jobs.token("e" * 32), State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
 
 
 def test_a_record_that_lacks_what_came_later_is_read(jobs: Jobs) -> None:
@@ -144,4 +144,68 @@ def test_a_record_that_lacks_what_came_later_is_read(jobs: Jobs) -> None:
     jobs.worker().reconcile()
     assert jobs.take() == "e" * 32
     record = jobs.get("e" * 32).record
-    assert (record.attempt, record.token, record.metadata, record.notices) == (1, 1, {}, [])
+    assert (record.attempt, record.token[:2], record.metadata, record.notices) == (1, "1-", {}, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["the first first", "the last first"])
+def test_canceled_work_is_forgotten_by_the_fair_queue(jobs: Jobs, order: str) -> None:
+    many = [jobs.submit(owner="a") for _ in range(MOST_MOVED + 20)]
+    for _ in range(20):
+        jobs.submit(owner="b")
+    *canceled, kept = many
+    for job_id in canceled if order == "the first first" else reversed(canceled):
+        jobs.cancel(job_id)
+    assert jobs.get(kept).queue_position <= WINDOW + 1
+    jobs.cancel(kept)
+    assert jobs.get(jobs.submit(owner="a")).queue_position <= WINDOW + 1
+
+
+def test_a_cancel_keeps_the_order_of_the_owners_other_jobs(jobs: Jobs) -> None:
+    lines = [{"owner": "a"}, {"owner": "b"}, {"owner": "a", "priority": "batch"}]
+    submitted = {job_id: line for _ in range(6) for line in lines if (job_id := jobs.submit(**line))}
+    canceled = [job_id for number, job_id in enumerate(submitted) if number in (6, 7, 9, 11)]
+    for job_id in canceled:
+        jobs.cancel(job_id)
+    places = {job_id: jobs.get(job_id).queue_position for job_id in submitted if job_id not in canceled}
+    assert sorted(places.values()) == list(range(len(places)))
+    taken = _take_all(jobs)
+    assert taken == sorted(places, key=places.__getitem__)
+    for line in lines:
+        assert [name for name in taken if submitted[name] == line] == [
+            name for name in places if submitted[name] == line
+        ]
+
+
+def test_a_preview_is_written_once_and_obeys_the_limit_of_the_memory(jobs: Jobs) -> None:
+    job_id, worker = jobs.submit(), jobs.worker()
+    token = worker.claim(job_id).token
+    image = b"\xff" * 30_000
+    assert worker.preview(job_id, token, 1, image) == "ok"
+    stored = [jobs.redis.strlen(key) for key in jobs.redis.keys(keys.PREVIEW + "*")]
+    assert sorted(stored) == [1, len(image) * 4 // 3]
+    assert worker.preview(job_id, token, 2, image) == "ok"
+    assert 0 < jobs.redis.ttl(keys.preview(job_id, 1)) <= 60 < jobs.redis.ttl(keys.preview(job_id, 2))
+    assert jobs.redis.get(keys.preview(job_id, "latest")) == "2"
+    jobs.redis.config_set("maxmemory", int(jobs.redis.info("memory")["used_memory"] * 1.05))
+    try:
+        assert worker.preview(job_id, token, 3, image) == "full"
+        assert jobs.redis.get(keys.preview(job_id, 3)) is None
+    finally:
+        jobs.redis.config_set("maxmemory", 0)
+    worker.finish(job_id, token, State.SUCCEEDED, result=RESULT)
+    worker.expire(job_id)
+    assert jobs.redis.keys(keys.PREVIEW + "*") == [keys.preview(job_id, 1)], "it has less than a minute left"
+
+
+def test_a_tombstone_is_small(jobs: Jobs) -> None:
+    job_id, worker = jobs.submit(owner="somebody", webhook_url="https://example.org/hook"), jobs.worker()
+    jobs.redis.hset(keys.job(job_id), mapping={"input": json.dumps({"prompt": "a" * 900}), "fingerprint": "f" * 64})
+    worker.finish(job_id, worker.claim(job_id).token, State.SUCCEEDED, result=RESULT)
+    full = jobs.get(job_id).record
+    assert jobs.redis.memory_usage(keys.job(job_id)) > 1088
+    worker.expire(job_id)
+    assert jobs.redis.memory_usage(keys.job(job_id)) < 512
+    left = jobs.get(job_id).record
+    for name in ("owner", "fingerprint", "attempt", "created_at", "started_at", "finished_at", "sequence", "priority"):
+        assert getattr(left, name) == getattr(full, name)

@@ -40,14 +40,14 @@ def test_every_transition_runs_on_redis_7(jobs_on_redis_7: Jobs) -> None:
     worker = jobs.worker(retention_seconds=0)
     first = jobs.submit(webhook_url="https://example.org/hook")
     assert worker.claim(first) is not None
-    assert worker.renew(first, 1) == "ok"
-    assert worker.progress(first, 1, step=1) == "ok"
-    assert worker.release(first, 1, fault=FAULT, give_back=True) == State.QUEUED
+    assert worker.renew(first, jobs.token(first)) == "ok"
+    assert worker.progress(first, jobs.token(first), step=1) == "ok"
+    assert worker.release(first, jobs.token(first), fault=FAULT, give_back=True) == State.QUEUED
     assert worker.claim(first) is not None
     jobs.expire_lease(first)
     assert worker.reconcile()[0] == 1
     assert worker.claim(first) is not None
-    assert worker.finish(first, 3, State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
+    assert worker.finish(first, jobs.token(first), State.SUCCEEDED, result=RESULT) == State.SUCCEEDED
     canceled = jobs.submit()
     assert jobs.cancel(canceled)
     assert jobs.get(canceled).record.state == State.CANCELED
@@ -59,7 +59,7 @@ def test_a_job_whose_webhook_was_delivered_expires_on_redis_7(jobs_on_redis_7: J
     jobs = jobs_on_redis_7
     worker, job_id = jobs.worker(retention_seconds=0), jobs.submit(webhook_url="https://example.org/hook")
     worker.claim(job_id)
-    worker.finish(job_id, 1, State.SUCCEEDED, result=RESULT)
+    worker.finish(job_id, jobs.token(job_id), State.SUCCEEDED, result=RESULT)
     for target in jobs.redis.zrange(keys.OUTBOX_TARGETS, 0, -1):
         jobs.redis.delete(keys.OUTBOX + str(target))  # as it is once the call was made
     eventually(worker.due_for_expiry, 2)

@@ -22,7 +22,7 @@ class Seen:
     """The last observed state of a job."""
 
     state: State = State.QUEUED
-    token: int = 0
+    token: str = "0"
     result: dict[str, Any] | None = None
     cancel: bool = False
     webhook: str | None = None

@@ -10,7 +10,8 @@ import httpx
 import pytest
 import yaml
 
-from jobs.settings import Settings, parse_api_keys
+from jobs.setting_values import parse_api_keys
+from jobs.settings import Settings
 from service.access import is_open
 from testkit.http import assert_problem
 from testkit.processes import ROOT

@@ -111,7 +111,7 @@ def test_the_images_of_a_batch_come_as_one_archive(workerless: WorkerlessApi) ->
     made = jobs_of_batch(workerless.http, batch)
     for job in made[:3]:
         workerless.succeed(workerless.claim(job["id"]))
-    (workerless.stack.folder / "data" / "images" / made[1]["id"] / "1.png").unlink()
+    next((workerless.stack.folder / "data" / "images" / made[1]["id"]).glob("1-*.png")).unlink()
     with workerless.http.stream("GET", batch["links"]["images"]) as answer:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
         assert "content-length" not in answer.headers
@@ -135,3 +135,25 @@ def test_an_unknown_batch_is_404(workerless: WorkerlessApi) -> None:
             answer = workerless.http.request(method, f"/batches/{unknown}{rest}")
             assert "batch_id" in assert_problem(answer, 404)["detail"]
     assert_problem(workerless.http.get(f"/jobs?batch={'0' * 32}"), 404)
+
+
+@pytest.mark.parametrize("resumable", [False, True], ids=["without a key", "with a key"])
+def test_a_batch_that_fills_the_memory_half_way_says_what_was_accepted(tmp_path: Path, resumable: bool) -> None:
+    with running_workerless_api(tmp_path) as own:
+        body, headers = {"items": batch_items(600)}, {"idempotency-key": uuid.uuid4().hex} if resumable else {}
+        own.redis.config_set("maxmemory", int((own.redis.info("memory")["used_memory"] + 900_000) / 0.9))
+        refused = own.http.post("/batches", json=body, headers=headers)
+        made = int(own.redis.get(keys.SEQUENCE))
+        assert 0 < made < 600, "it broke off half-way"
+        detail = assert_problem(refused, 507)["detail"]
+        queued = len(own.http.get("/jobs", params={"state": "queued", "limit": 100}).json()["items"])
+        if resumable:
+            assert detail.startswith(f"{made} of 600 jobs were accepted. Send it again")
+            own.redis.config_set("maxmemory", 0)
+            answer = own.http.post("/batches", json=body, headers=headers)
+            assert (answer.status_code, answer.json()["accepted"]) == (202, 600)
+        else:
+            assert detail.startswith("Nothing was accepted")
+            assert queued == 0
+            left = own.redis.keys("*")
+            assert not [key for key in left if ":job:" in key or "batch" in key or "index" in key], left

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from jobs import keys
-from jobs.claims import Fault
+from jobs.faults import Fault
 from testkit.http import finished, submit
 from testkit.sse import ServerSentEvent, events, listen
 from testkit.workerless import WorkerlessApi, running_workerless_api
@@ -170,7 +170,7 @@ def test_a_preview_is_announced_fetched_and_refused_from_a_superseded_attempt(wo
     assert workerless.http.get(path).json()["type"] == "urn:panoramas:problem:no-preview"
     assert workerless.claims.preview(record.id, record.token, 1, b"first") == "ok"
     assert workerless.claims.preview(record.id, record.token, 4, b"\xff later") == "ok"
-    assert workerless.claims.preview(record.id, record.token + 1, 5, b"late") == "lost"
+    assert workerless.claims.preview(record.id, f"2{record.token[1:]}", 5, b"late") == "lost"
     announced = [event for event in _until(workerless, record.id, 2) if event.name == "preview"]
     assert [event.data for event in announced] == [{"step": step, "url": f"{path}?step={step}"} for step in (1, 4)]
     latest, first = workerless.http.get(path), workerless.http.get(announced[0].data["url"])

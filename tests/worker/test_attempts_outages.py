@@ -12,7 +12,7 @@ import pytest
 from testkit.fake_model import STEP_SECONDS
 from testkit.fake_model_stack import images, signaled_worker, worker
 from testkit.job_checker import PANORAMA, JobChecker
-from testkit.processes import eventually, files_cannot_grow, model_process_of
+from testkit.processes import eventually, files_cannot_grow
 
 chaos = pytest.mark.chaos
 
@@ -114,17 +114,20 @@ def test_a_picture_that_cannot_be_stored_for_a_while_is_stored_later(checker: Jo
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
 
 
-def test_a_picture_that_can_never_be_stored_fails_its_job_and_says_why(checker: JobChecker) -> None:
+def test_a_disk_that_holds_no_picture_costs_no_attempt(checker: JobChecker) -> None:
+    """Nor can the picture be kept, so it is painted again; until then the worker takes no job."""
     process = worker(checker, PANORAMAS_STORE_TIMEOUT="0")
-    eventually(lambda: model_process_of(process), 20)
+    warm = checker.ended(checker.submit())["id"]
     with files_cannot_grow(psutil.Process(process.pid)):
-        job_id = checker.submit()
-        job = checker.ended(job_id)
-    assert (job["state"], job["attempt"]) == ("failed", 3)
-    assert job["error"]["type"] == "urn:panoramas:problem:store-failed"
-    assert job["error"]["detail"].startswith("attempt 3 of 3: the image cannot be stored")
-    assert images(checker, job_id) == []
-    assert checker.ended(checker.submit())["state"] == "succeeded"
+        job_id = checker.submit(seed=8)
+        eventually(lambda: checker.http.get("/readyz").json().get("workers_out"), 20)  # its log cannot grow either
+        eventually(lambda: checker.get(job_id)["state"] == "queued", 10)
+        time.sleep(1.5)
+        assert (checker.get(job_id)["state"], checker.get(job_id)["attempt"]) == ("queued", 0)
+        assert images(checker, job_id) == []
+    job = checker.ended(job_id)
+    assert (job["state"], job["attempt"]) == ("succeeded", 1)
+    assert checker.get(warm)["state"] == "succeeded"
 
 
 def _refused(checker: JobChecker) -> bool:

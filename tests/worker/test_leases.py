@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
 import pytest
 
 from jobs.record import State
 from testkit.jobs import Jobs
-from testkit.processes import eventually
+from testkit.processes import ROOT, eventually
 from worker.leases import LeaseKeeper
 
 
@@ -25,3 +29,28 @@ def test_an_attempt_that_never_ends_loses_its_lease_though_its_worker_lives(jobs
     finally:
         for keeper in keepers:
             keeper.stop()
+
+
+_HANGING = """
+import sys, time
+from redis import Redis
+from jobs.claims import JobClaims
+from jobs.limits import JobLimits
+from worker.leases import LeaseKeeper
+from worker.main import _end_now
+
+claims = JobClaims(Redis.from_url(sys.argv[1], decode_responses=True), "hanging", JobLimits(lease_seconds=1))
+keeper = LeaseKeeper(claims, longest=0.5, on_hanging=_end_now)
+keeper.hold(claims.claim(sys.argv[2]))
+keeper.start()
+time.sleep(60)
+"""
+
+
+def test_a_worker_past_its_limit_ends_itself_so_that_it_is_started_again(jobs: Jobs) -> None:
+    start = time.monotonic()
+    command = [sys.executable, "-c", _HANGING, jobs.server.url, jobs.submit()]
+    ended = subprocess.run(command, check=False, cwd=ROOT, timeout=50, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "this worker ends itself" in ended.stderr
+    assert time.monotonic() - start < 40
