@@ -90,10 +90,11 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("family", "name"),
-    [*(("sd", name) for name in CASES), *(pytest.param("xl", name, marks=pytest.mark.slow) for name in CASES)],
-)
+QUICK = [("sd", "halves"), ("sd", "bootstrapped across the edge")]
+SLOW = [(family, name) for family in ("sd", "xl") for name in CASES if (family, name) not in QUICK]
+
+
+@pytest.mark.parametrize(("family", "name"), [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
 def test_regions_with_hard_borders_are_the_articles_algorithm(
     request: pytest.FixtureRequest, family: str, name: str
 ) -> None:
