@@ -106,11 +106,13 @@ def measure(model: Model) -> Footprint:
     # Wide enough that a decoder's strips, whose size is bounded, are a small part.
     narrow, wide = peak_bytes(lambda: decode(4 * window)), peak_bytes(lambda: decode(8 * window))
     by_cell = (wide - narrow) / (4 * window * window)
+    # A decoder that runs in a wider type takes its tensors and its weights in that type.
+    wider = model.decoder_dtype.itemsize / model.dtype.itemsize
     return Footprint(
         unet_fixed=max(2 * one - two, 0),
         unet_sample=(two - one) / 2,
-        decode_fixed=max(2 * narrow - wide, 0),
-        decode_cell=by_cell,
+        decode_fixed=wider * max(2 * narrow - wide, 0) + (wider - 1) * model.decoder_nbytes,
+        decode_cell=wider * by_cell,
     )
 
 

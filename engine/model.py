@@ -58,6 +58,14 @@ class Model(Protocol):
         `timestep` is a scalar on the model's device.
         """
 
+    @property
+    def decoder_dtype(self) -> torch.dtype:
+        """What the decoder runs in, which may be wider than `dtype`."""
+
+    @property
+    def decoder_nbytes(self) -> int:
+        """Bytes of the VAE's weights in `dtype`."""
+
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (n, 3, H, W) in [-1, 1] to latents (n, C, H / f, W / f) as the network knows them, fp32."""
 

@@ -58,12 +58,16 @@ def row_starts(height: int, window: int, stride: int, shift: int = 0) -> list[in
 def column_starts(width: int, window: int, stride: int, shift: int = 0, *, circular: bool = False) -> list[int]:
     """The first columns, likewise: every pair of a first row and a first column is a view.
 
+    On a circular canvas that is no multiple of the stride, the views are spread evenly. At every `stride` cells from
+    column 0 they would lie closer where the last meets the first, and a turned picture would be another one.
+
     Raises:
         ValueError: as `plan_views`.
     """
     if not circular or width < window:
         return row_starts(width, window, stride, shift)
-    return sorted((left - shift) % width for left in range(0, width, stride))
+    count = -(-width // stride)
+    return sorted((view * width // count - shift) % width for view in range(count))
 
 
 def views_at(tops: Sequence[int], lefts: Sequence[int], window: int) -> tuple[View, ...]:

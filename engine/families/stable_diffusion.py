@@ -69,6 +69,8 @@ class StableDiffusion:
         text = with_embeddings(cls.load_text(files, dtype), spec.embeddings)
         unet = files.load("unet", UNet2DConditionModel, dtype)
         vae = files.load("vae", AutoencoderKL, dtype)
+        # diffusers reads a configuration that does not say as true, and would decode nearly every model in fp32.
+        vae.register_to_config(force_upcast=bool(files.configs.component("vae").get("force_upcast", False)))
         for module in (*text.models, unet, vae):
             module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
             align(module)
@@ -101,6 +103,11 @@ class StableDiffusion:
         """Memory of the weights, and of what was computed from them, in bytes."""
         modules = (*self.text.models, self.unet, self.vae)
         return sum(kept.nbytes for module in modules for kept in chain(module.parameters(), module.buffers()))
+
+    @property
+    def decoder_nbytes(self) -> int:
+        """Memory of the VAE's weights, in bytes."""
+        return sum(weight.nbytes for weight in self.vae.parameters())
 
     @property
     def is_compiled(self) -> bool:
@@ -175,15 +182,19 @@ class StableDiffusion:
         """Further inputs of the UNet, a row each; none for this family."""
         return None
 
+    @property
+    def decoder_dtype(self) -> torch.dtype:
+        """What the VAE runs in: fp32 where it is known to overflow in fp16 (SDXL's says `force_upcast`)."""
+        return torch.float32 if self.dtype == torch.float16 and self.vae.config.force_upcast else self.dtype
+
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
         """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32.
 
         16-bit decoders can overflow on rare latents; those are decoded again in fp32, and such that are known to do it
         (SDXL's says `force_upcast`) at once.
         """
-        config = self.vae.config
         scaled = self._unscaled(latents)
-        if not (self.dtype == torch.float16 and getattr(config, "force_upcast", False)):
+        if self.decoder_dtype == self.dtype:
             pixels = self._decode(scaled.to(self.dtype), circular)
             if self.dtype == torch.float32 or bool(pixels.isfinite().all()):
                 return pixels
@@ -198,7 +209,7 @@ class StableDiffusion:
 
         A 16-bit encoder that is known to overflow (SDXL's says `force_upcast`) runs in fp32.
         """
-        upcast = self.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False)
+        upcast = self.decoder_dtype != self.dtype
         try:
             if upcast:
                 self.vae.float()
