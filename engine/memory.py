@@ -71,18 +71,24 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes beside the weights: of a network call by its rows, and of a decode by its latent cells."""
+    """Bytes beside the weights: of a network call by its rows, of a decode by its latent cells, and to encode a picture
+    of one view's size.
+    """
 
     unet_fixed: float
     unet_sample: float
     decode_fixed: float
     decode_cell: float
+    encode_view: float = 0.0
 
     def unet(self, samples: int) -> int:
         return int(_MARGIN * (self.unet_fixed + samples * self.unet_sample))
 
     def decode(self, cells: int) -> int:
         return int(_MARGIN * (self.decode_fixed + cells * self.decode_cell))
+
+    def encode(self) -> int:
+        return int(_MARGIN * self.encode_view)
 
 
 def measure(model: Model) -> Footprint:
@@ -102,6 +108,10 @@ def measure(model: Model) -> Footprint:
     def decode(width: int) -> object:
         return model.run_decoder(latents(width).to(model.dtype), False)
 
+    def encode() -> object:
+        side = model.facts.window_px
+        return model.run_encoder(torch.zeros(1, 3, side, side, dtype=model.dtype, device=model.device))
+
     one, two = peak_bytes(lambda: predict(1)), peak_bytes(lambda: predict(2))
     # Wide enough that a decoder's strips, whose size is bounded, are a small part.
     narrow, wide = peak_bytes(lambda: decode(4 * window)), peak_bytes(lambda: decode(8 * window))
@@ -113,6 +123,7 @@ def measure(model: Model) -> Footprint:
         unet_sample=(two - one) / 2,
         decode_fixed=wider * max(2 * narrow - wide, 0) + (wider - 1) * model.decoder_nbytes,
         decode_cell=wider * by_cell,
+        encode_view=wider * peak_bytes(encode) + (wider - 1) * model.decoder_nbytes,
     )
 
 
@@ -158,7 +169,8 @@ def needed_bytes(footprint: Footprint, model: Model, params: Recipe, views: int)
     factor = model.facts.latent_factor
     cells = (params.width // factor) * (params.height // factor)
     canvas = 16 * cells * model.latent_channels * 4  # the canvas, its fusion and a solver's memory, in fp32
-    return canvas + max(footprint.decode(cells), footprint.unet(2 * views))
+    grounds = footprint.encode() if params.bootstraps_at(0) else 0
+    return canvas + max(footprint.decode(cells), footprint.unet(2 * views), grounds)
 
 
 def fit(footprint: Footprint, model: Model, params: Recipe, batches: MicroBatches, free_bytes: int) -> MicroBatches:

@@ -69,6 +69,9 @@ class Model(Protocol):
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (n, 3, H, W) in [-1, 1] to latents (n, C, H / f, W / f) as the network knows them, fp32."""
 
+    def run_encoder(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels in the encoder's dtype to latents in its own scale, fp32, whatever comes out."""
+
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
         """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32."""
 

@@ -213,11 +213,15 @@ class StableDiffusion:
         try:
             if upcast:
                 self.vae.float()
-            moments = self.vae.encode(pixels.to(self.device, torch.float32 if upcast else self.dtype))
-            return self._scaled(moments.latent_dist.mode().float())
+            return self._scaled(self.run_encoder(pixels.to(self.device, torch.float32 if upcast else self.dtype)))
         finally:
             if upcast:
                 self.vae.to(self.dtype)
+
+    def run_encoder(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels in the encoder's dtype to latents in its own scale, fp32, whatever comes out."""
+        latents: torch.Tensor = self.vae.encode(pixels).latent_dist.mode()
+        return latents.float()
 
     def _scaled(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents of the VAE to those of the network: `_unscaled` the other way round."""

@@ -115,6 +115,9 @@ def test_the_examples_of_the_regions_page_paint(keyed: Stack, tmp_path: Path) ->
         with Image.open(tmp_path / "regions.png") as picture:
             recipe = json.loads(picture.text["recipe"])  # type: ignore[attr-defined]
             assert picture.size == (1024, 512)
-        assert [region["prompt"] for region in recipe["regions"]] == ["snowy mountains at sunset", "a city at sunset"]
+        assert [region["prompt"] for region in recipe["regions"]] == [
+            "mountains at sunset by a lake",
+            "a city at sunset",
+        ]
         assert recipe["region_feather"] == 0.25
         (tmp_path / "regions.png").unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import torch
 from engine.batching import MicroBatches
 from engine.families.stable_diffusion import StableDiffusion
 from engine.loading import load_model
-from engine.memory import Footprint, LiveBytes, fit, free_bytes, measure
+from engine.memory import Footprint, LiveBytes, fit, free_bytes, measure, needed_bytes
 from engine.paint import paint
 from engine.speed.warmup import call_network
 from recipe.errors import RecipeError
 from recipe.fields import Recipe
 from recipe.models import find_model
+from recipe.regions import Region
 from testkit.tiny import build_tiny_model
 
 
@@ -146,6 +148,20 @@ def test_a_job_that_will_not_fit_is_refused_or_painted_in_smaller_batches(model:
     with pytest.raises(RecipeError, match="smaller canvas"):
         fit(footprint, model, Recipe(prompt="a", width=8192, height=128), batches, 1 << 30)
     assert free_bytes(torch.device("cpu")), "the host's memory is known on Linux"
+
+
+def test_the_memory_of_plain_grounds_behind_regions_is_foreseen(model: StableDiffusion) -> None:
+    """The encoder's, which no other painting needs; measuring it leaves the model as it was."""
+    footprint = measure(model)
+    view = Recipe(prompt="a", width=128, height=128, regions=(Region(prompt="b", right=0.5),))
+    large_encoder = replace(footprint, encode_view=1e9)
+    plain = needed_bytes(footprint, model, view, 1)
+    assert plain == needed_bytes(large_encoder, model, view, 1)
+    assert plain < 1e9 < needed_bytes(large_encoder, model, replace(view, region_bootstrap=0.5), 1)
+    pixels = torch.zeros(1, 3, 128, 128)
+    with torch.inference_mode(), LiveBytes() as counted:
+        model.encode_pixels(pixels)
+    assert counted.peak <= 1.05 * footprint.encode_view
 
 
 def test_the_forecast_is_of_the_type_that_the_decoder_runs_in(tmp_path: Path) -> None:

@@ -117,9 +117,9 @@ def grounds_of(model: StableDiffusion, recipe: Recipe) -> Callable[[int, int, Vi
 CASES: dict[str, dict[str, Any]] = {
     "halves": {"regions": HALVES},
     "overlapping": {"regions": OVERLAPPING},
-    "across the edge": {"regions": ACROSS, "circular": True},
+    "across the edge": {"regions": ACROSS, "circular": True, "width": 256},
     "bootstrapped": {"regions": OVERLAPPING, "region_bootstrap": 0.5},
-    "bootstrapped across the edge": {"regions": ACROSS, "circular": True, "region_bootstrap": 1.0},
+    "bootstrapped across the edge": {"regions": ACROSS, "circular": True, "width": 256, "region_bootstrap": 1.0},
 }
 
 
@@ -132,7 +132,7 @@ def test_regions_with_hard_borders_are_the_articles_algorithm(
 ) -> None:
     model = request.getfixturevalue("model" if family == "sd" else "xl")
     # From ten steps on the engine spaces them as the model's configuration says.
-    recipe = asked(width=224, view_stride=8, num_inference_steps=10, **CASES[name])
+    recipe = asked(**{"width": 224, "view_stride": 8, "num_inference_steps": 10, **CASES[name]})
     with torch.inference_mode():
         theirs = article_regions(as_published(model), recipe, parts_of(model, recipe), grounds_of(model, recipe))
     assert relative_rms(ours(model, recipe), theirs) <= TOLERANCE
