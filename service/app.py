@@ -33,6 +33,7 @@ from service.model_catalog import ModelCatalog
 from service.openapi_document import DESCRIPTION, openapi_document
 from service.routes import router
 from service.routes.webhooks import outgoing_calls
+from service.store_check import StoreCheck
 from service.tracing import TracingMiddleware
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
@@ -97,6 +98,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         board=board,
         store=store,
         announcer=StoreAnnouncer(redis, store),
+        store_check=StoreCheck(store),
         signed_urls=SignedUrls.of(settings),
         images=ImageConverter(store),
         listing=JobListing(redis),

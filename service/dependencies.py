@@ -26,6 +26,7 @@ from service.metrics import RequestMetrics
 from service.model_catalog import ModelCatalog
 from service.problems import ProblemError
 from service.schemas.common import ID_PATTERN
+from service.store_check import StoreCheck
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
 
@@ -40,6 +41,7 @@ class Services:
     board: JobBoard
     store: ImageStore
     announcer: StoreAnnouncer
+    store_check: StoreCheck
     signed_urls: SignedUrls | None
     images: ImageConverter
     listing: JobListing

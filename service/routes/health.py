@@ -37,7 +37,7 @@ async def readyz(services: AppServices) -> Health:
     async with asyncio.timeout(5):
         await services.board.check_server()
         workers = await services.board.workers()
-        await services.store.check()
+        await services.store_check.check()
         await services.announcer.announce()
     out, models = out_of_service(workers), {**unavailable(workers), **services.catalog.unavailable}
     return Health(
