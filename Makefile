@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := benchmarks clients docs/recipes engine jobs panoramas recipe service testkit tests training worker
 
-.PHONY: demo serve test test-fast chaos contract screenshots check format openapi wheels setup setup-dev clean
+.PHONY: demo serve test test-fast chaos contract hostile screenshots check format openapi wheels setup setup-dev clean
 
 demo: setup ## paint one panorama through the whole service
 	$(BIN)/panoramas demo "$(PROMPT)" --out "$(OUT)"
@@ -33,8 +33,13 @@ chaos: setup-dev ## 500 jobs under random signals, then the longer tests of faul
 	$(BIN)/python -m tests.faults.chaos
 	$(BIN)/python -m pytest -m chaos
 
-contract: setup-dev ## schemathesis against the running service: more than 5,000 requests, two minutes
+contract: setup-dev ## schemathesis against the running service, more than 5,000 requests; clients in five languages
 	$(BIN)/python -m tests.service.contract --cases 300
+	$(BIN)/python -m tests.service.contract --cases 100 --guarded
+	$(BIN)/python -m tests.service.generators
+
+hostile: setup-dev ## floods of every shape at a running API, while its health is measured: four minutes
+	$(BIN)/python -m tests.faults.hostile
 
 screenshots: setup-dev ## take the documents' pictures of the page again
 	$(BIN)/python -m tests.page.screenshots
@@ -66,7 +71,7 @@ $(VENV)/installed: pyproject.toml constraints.txt panoramas/_version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
 	@echo "Installing into $(VENV), once; this takes a few minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(if $(findstring worker,$(EXTRAS)),$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch)
+	$(if $(and $(TORCH_INDEX),$(findstring worker,$(EXTRAS))),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
 	$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@
 

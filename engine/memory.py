@@ -23,9 +23,9 @@ from engine.guidance import Guidance
 from engine.model import Model
 from engine.speed.heap import give_freed_memory_back
 from engine.tiles import Tile
-from engine.views import View
 from recipe.errors import FieldError, RecipeError
 from recipe.fields import Recipe
+from recipe.views import View
 
 # For workspaces of libraries, and for memory that an allocator holds in pieces too small to use.
 _MARGIN = 1.2
@@ -106,11 +106,13 @@ def measure(model: Model) -> Footprint:
     # Wide enough that a decoder's strips, whose size is bounded, are a small part.
     narrow, wide = peak_bytes(lambda: decode(4 * window)), peak_bytes(lambda: decode(8 * window))
     by_cell = (wide - narrow) / (4 * window * window)
+    # A decoder that runs in a wider type takes its tensors and its weights in that type.
+    wider = model.decoder_dtype.itemsize / model.dtype.itemsize
     return Footprint(
         unet_fixed=max(2 * one - two, 0),
         unet_sample=(two - one) / 2,
-        decode_fixed=max(2 * narrow - wide, 0),
-        decode_cell=by_cell,
+        decode_fixed=wider * max(2 * narrow - wide, 0) + (wider - 1) * model.decoder_nbytes,
+        decode_cell=wider * by_cell,
     )
 
 

@@ -28,7 +28,9 @@ PROBLEMS: dict[str, ProblemKind] = {
         # Answers to a request
         ("body-cut", 400, "The body broke off"),
         ("http-error", 400, "Bad Request"),  # any other error of the web framework, with that error's status and phrase
+        ("not-http", 400, "This is not HTTP/1.1"),
         ("unauthorized", 401, "An API key is needed"),
+        ("cross-site", 403, "Web pages of other sites may not do this"),
         ("not-found", 404, "Not Found"),
         ("no-such-job", 404, "There is no such job"),
         ("no-such-batch", 404, "There is no such batch"),
@@ -37,6 +39,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         ("no-webhooks", 404, "This server calls no webhooks"),
         ("method-not-allowed", 405, "Method Not Allowed"),
         ("not-acceptable", 406, "The image cannot be had in that form"),
+        ("request-timeout", 408, "The request did not arrive in time"),
         ("no-image", 409, "The job has no image: it {state}"),
         ("not-ended", 409, "The job has not ended"),
         ("expired", 410, "It has expired or was deleted"),
@@ -45,14 +48,18 @@ PROBLEMS: dict[str, ProblemKind] = {
         ("range-outside", 416, "The range lies outside the image"),
         ("invalid-request", 422, "The request is not valid"),
         ("idempotency-key-reused", 422, "The Idempotency-Key was used before"),
+        ("misdirected", 421, "This server does not answer for that host"),
         ("rate-limited", 429, "Too many requests"),
         ("queue-full", 429, "The queue is full"),
         ("queue-full-for-key", 429, "The queue is full"),
+        ("headers-too-large", 431, "The headers are too large"),
         ("internal-error", 500, "The server met an unexpected error"),  # also the `error` of a job
         ("image-damaged", 500, "The stored image does not match its digest"),
         ("unavailable", 503, "The {service} does not answer"),
+        ("too-many-connections", 503, "As many clients are connected as this server allows"),
         ("model-pending", 503, "What the model can paint is not known yet"),
         ("image-store-full", 507, "The image store is full"),
+        ("kept-full-for-key", 507, "As much is kept for you as this server allows"),
         ("queue-storage-full", 507, "The queue's storage is full"),
         # The `error` of a failed job
         ("attempts-used-up", 500, "Every attempt ended without a result"),

@@ -64,7 +64,8 @@ class AccessMiddleware:
 
     def _owner(self, headers: Headers) -> str | None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        key = bearer or headers.get("x-api-key", "").strip()
         presented = hashlib.sha256(key.encode("latin-1")).hexdigest()
         found = None
         for digest, owner in self._owners.items():

@@ -5,9 +5,9 @@ Each of the two reads the body from its file, so that a large batch does not fil
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ from jobs.batches import Batch, NewJob
 from jobs.board import QueueFull
 from recipe.errors import RecipeError
 from service.dependencies import Services
-from service.problems import FieldProblem, ProblemError, invalid_fields, invalid_request, problem_of
+from service.problems import MOST_FAULTS, FieldProblem, ProblemError, invalid_fields, invalid_request, problem_of
 from service.request_body import batch_items, canonical_json, problems_of_item
 from service.resolve_request import resolve_input, resolve_webhook_url
 from service.schemas.requests import PanoramaRequest
@@ -25,7 +25,6 @@ from service.schemas.requests import PanoramaRequest
 log = logging.getLogger(__name__)
 
 _MAX_REPORTED_ITEMS = 100  # invalid items whose problems are reported
-_YIELD_EVERY = 50  # items after which other requests get their turn
 _JOBS_PER_WRITE = 500  # jobs made in one step
 
 
@@ -35,14 +34,20 @@ class CheckedBatch:
 
     accepted: int = 0
     refused: int = 0
+    complete: bool = True  # whether every item was looked at
     errors: list[dict[str, Any]] = field(default_factory=list)
     problems: list[FieldProblem] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
 
+    @property
+    def reports_enough(self) -> bool:
+        """Whether further faults are counted and not described."""
+        return len(self.errors) >= _MAX_REPORTED_ITEMS or len(self.problems) >= MOST_FAULTS
+
     def refuse(self, index: int, problems: list[FieldProblem]) -> None:
         self.refused += 1
         self.digest.update(b"-\n")
-        if len(self.errors) < _MAX_REPORTED_ITEMS:
+        if not self.reports_enough:
             own = [FieldProblem(pointer=_pointer_in_item(index, fault), detail=fault.detail) for fault in problems]
             self.errors.append({"index": index, "errors": [fault.model_dump(exclude_none=True) for fault in own]})
             self.problems += problems
@@ -55,7 +60,8 @@ class CheckedBatch:
         """422 for the whole batch."""
         error = invalid_request(self.problems)
         total = self.accepted + self.refused
-        error.problem.detail = f"{self.refused} of {total} items are not valid; none was accepted"
+        looked_at = f"{total} items" if self.complete else f"the first {total} items"
+        error.problem.detail = f"{self.refused} of {looked_at} are not valid; none was accepted"
         return error
 
 
@@ -63,18 +69,28 @@ def _pointer_in_item(index: int, problem: FieldProblem) -> str:
     return "#" + problem.pointer.removeprefix(f"#/items/{index}")
 
 
-async def check_items(services: Services, file: IO[bytes], body_type: str) -> CheckedBatch:
-    """Check every item before any job is made.
+async def check_items(services: Services, file: IO[bytes], body_type: str, *, lenient: bool) -> CheckedBatch:
+    """Check every item before any job is made; unless `lenient`, up to the first that are not valid.
 
     Raises:
         ProblemError: when the body is no batch, or has too many items.
     """
-    checked, most = CheckedBatch(), services.settings.max_batch_items
-    for index, item in enumerate(batch_items(file, body_type)):
+    checked = CheckedBatch()
+    async for _ in services.slices.of(_checked(services, file, body_type, checked, lenient=lenient)):
+        pass
+    return checked
+
+
+def _checked(
+    services: Services, file: IO[bytes], body_type: str, checked: CheckedBatch, *, lenient: bool
+) -> Iterator[None]:
+    most = services.settings.max_batch_items
+    for index, item in enumerate(batch_items(file, body_type, services.settings.max_body_bytes)):
+        if not lenient and checked.reports_enough:
+            checked.complete = False
+            return
         if index >= most:
             raise invalid_request([FieldProblem(pointer="#/items", detail=f"must be at most {most}")])
-        if index % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)
         if isinstance(item, PanoramaRequest):
             try:
                 resolve_input(services, item)
@@ -85,7 +101,7 @@ async def check_items(services: Services, file: IO[bytes], body_type: str) -> Ch
                 checked.accept(item)
         else:
             checked.refuse(index, item)
-    return checked
+        yield
 
 
 async def make_jobs(services: Services, batch: Batch, file: IO[bytes], body_type: str, *, resumable: bool) -> None:
@@ -102,14 +118,12 @@ async def make_jobs(services: Services, batch: Batch, file: IO[bytes], body_type
         if batch.total - batch.accepted > free:
             raise QueueFull(retry_after=await services.board.pace_seconds())
         jobs: list[NewJob] = []
-        for index, item in enumerate(batch_items(file, body_type)):
-            if isinstance(item, PanoramaRequest) and (job := _new_job(services, index, item)):
+        async for job in services.slices.of(_new_jobs(services, file, body_type)):
+            if job:
                 jobs.append(job)
             if len(jobs) == _JOBS_PER_WRITE:
                 await services.batches.fill(batch, jobs)
                 jobs = []
-            elif index % _YIELD_EVERY == 0:
-                await asyncio.sleep(0)
         await services.batches.fill(batch, jobs)
     except (QueueFull, RedisError) as error:
         if not resumable:
@@ -141,10 +155,16 @@ async def _say_what_was_accepted(services: Services, batch: Batch, error: Except
     raise problem from error
 
 
+def _new_jobs(services: Services, file: IO[bytes], body_type: str) -> Iterator[NewJob | None]:
+    """The job of each item; None for one that is not valid."""
+    for index, item in enumerate(batch_items(file, body_type, services.settings.max_body_bytes)):
+        yield _new_job(services, index, item) if isinstance(item, PanoramaRequest) else None
+
+
 def _new_job(services: Services, index: int, item: PanoramaRequest) -> NewJob | None:
     try:
         job_input, webhook_url = resolve_input(services, item), resolve_webhook_url(services, item)
     except (ProblemError, RecipeError):
         return None  # `check_items` has reported it
     priority = item.priority if "priority" in item.model_fields_set else "batch"
-    return NewJob(index, job_input, item.metadata, priority, webhook_url)
+    return NewJob(index, job_input.values, item.metadata, priority, webhook_url, job_input.network_samples)

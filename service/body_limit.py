@@ -8,6 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import ProblemError, problem_response
 
+_MAX_LARGE_BODIES = 32  # at a time: each may take the disk space of the limit
+
 
 class _TooLarge(Exception):
     """More bytes than the limit have arrived."""
@@ -23,18 +25,31 @@ class BodyLimitMiddleware:
         self._app = app
         self._limit = limit
         self._large = large
+        self._large_bodies = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        is_large = scope["path"] == "/batches" or headers.get(b"content-type", b"").startswith(b"image/png")
-        limit = self._large if is_large else self._limit
-        declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > limit:
+        may_be_large = scope["path"] == "/batches" or headers.get(b"content-type", b"").lower().startswith(b"image/png")
+        limit = self._large if may_be_large else self._limit
+        declared = headers.get(b"content-length")
+        size = limit if declared is None else int(declared) if declared.isdigit() and len(declared) < 20 else limit + 1
+        if size > limit:
             await _refuse(limit, scope, receive, send)
-            return
+        elif size <= self._limit:
+            await self._limited(limit, scope, receive, send)
+        elif self._large_bodies >= _MAX_LARGE_BODIES:
+            await problem_response(_too_many())(scope, receive, send)
+        else:
+            self._large_bodies += 1
+            try:
+                await self._limited(limit, scope, receive, send)
+            finally:
+                self._large_bodies -= 1
+
+    async def _limited(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
 
         async def counting_receive() -> Message:
@@ -54,6 +69,11 @@ class BodyLimitMiddleware:
             await self._app(scope, counting_receive, send_within_limit)
         if received > limit:
             await _refuse(limit, scope, receive, send)
+
+
+def _too_many() -> ProblemError:
+    detail = f"{_MAX_LARGE_BODIES} large bodies are arriving. Nothing was accepted; try again later."
+    return ProblemError("too-many-connections", detail, headers={"Retry-After": "5"})
 
 
 async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
-_RANGE = re.compile(r"^\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$", re.IGNORECASE)
+_RANGE = re.compile(r"^\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*$", re.IGNORECASE)
 
 
 class BadRange(Exception):

@@ -20,13 +20,15 @@ from jobs.settings import Settings
 from jobs.signed_urls import SignedUrls
 from jobs.store import ImageStore
 from jobs.store_identity import StoreAnnouncer
+from service.cached import Cached
 from service.event_hub import EventHub
 from service.image_formats import ImageConverter
 from service.metrics import RequestMetrics
 from service.model_catalog import ModelCatalog
 from service.problems import ProblemError
 from service.schemas.common import ID_PATTERN
-from service.store_check import StoreCheck
+from service.schemas.server import Health
+from service.slices import Slices
 from service.webhooks.signing import Signer
 from service.webhooks.targets import TargetRules
 
@@ -41,7 +43,6 @@ class Services:
     board: JobBoard
     store: ImageStore
     announcer: StoreAnnouncer
-    store_check: StoreCheck
     signed_urls: SignedUrls | None
     images: ImageConverter
     listing: JobListing
@@ -51,7 +52,9 @@ class Services:
     outbox: Outbox
     targets: TargetRules
     signer: Signer | None
+    slices: Slices
     requests: RequestMetrics
+    readiness: Cached[Health]
     figures: Callable[[], Awaitable[Figures]]
 
 
@@ -79,7 +82,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 BatchId = Annotated[str, Path(description="The id that the submit returned")]
-JobId = Annotated[str, Path(pattern=ID_PATTERN, description="The id that the submit returned")]
+JobId = Annotated[str, Path(description="The id that the submit returned")]
 
 
 async def _caller(request: Request) -> Caller:
@@ -90,6 +93,8 @@ CurrentCaller = Annotated[Caller, Depends(_caller)]
 
 
 async def _job(job_id: JobId, services: AppServices, caller: CurrentCaller) -> JobView:
+    if not re.fullmatch(ID_PATTERN, job_id):
+        raise unknown_job(job_id)
     logs.set_job(job_id)
     tracing.annotate(panoramas__job_id=job_id)
     view = await services.board.get(job_id)
@@ -107,7 +112,7 @@ def expired() -> ProblemError:
 
 def unknown_job(job_id: str) -> ProblemError:
     """404 for an id that no job has, or that belongs to another owner."""
-    return ProblemError("no-such-job", f"job_id: {job_id} is unknown")
+    return ProblemError("no-such-job", f"job_id: {job_id[:100]} is unknown")
 
 
 async def _batch(batch_id: BatchId, services: AppServices, caller: CurrentCaller) -> Batch:
@@ -128,7 +133,7 @@ async def find_batch(batch_id: str, services: Services, caller: Caller) -> Batch
 
 def unknown_batch(batch_id: str) -> ProblemError:
     """404 for an id that no batch has, or that belongs to another owner."""
-    return ProblemError("no-such-batch", f"batch_id: {batch_id} is unknown")
+    return ProblemError("no-such-batch", f"batch_id: {batch_id[:100]} is unknown")
 
 
 RequestedBatch = Annotated[Batch, Depends(_batch)]

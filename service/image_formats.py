@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 from jobs.store import ImageStore
+from service.accept import weights
 
 _CACHE_BYTES = 32 << 20
 _MAX_CONVERSIONS = 2
@@ -164,7 +165,7 @@ def negotiate(accept: str | None, offered: tuple[ImageFormat, ...]) -> ImageForm
     """
     if accept is None or not accept.strip():
         return offered[0]
-    qualities = dict(_parse_entry(part) for part in accept.split(","))
+    qualities = weights(accept)
     family, anything = qualities.get("image/*"), qualities.get("*/*")
     wildcard = family if family is not None else anything or 0.0
     best, best_quality = None, 0.0
@@ -175,18 +176,6 @@ def negotiate(accept: str | None, offered: tuple[ImageFormat, ...]) -> ImageForm
         if quality > best_quality:
             best, best_quality = image_format, quality
     return best
-
-
-def _parse_entry(part: str) -> tuple[str, float]:
-    media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return media_type, min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return media_type, 0.0
-    return media_type, 1.0
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ _TAGS = [
 ]
 
 
-def openapi_document(app: FastAPI) -> dict[str, Any]:
+def openapi_document(app: FastAPI, public_url: str | None) -> dict[str, Any]:
     """The application's OpenAPI 3.1 document, with problem details instead of FastAPI's own validation errors."""
     if not app.openapi_schema:
         schema = FastAPI.openapi(app)
@@ -39,8 +39,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         for path, operations in schema["paths"].items():
             for operation in operations.values():
                 _operation(path, operation)
-        for call in schema["webhooks"].values():
-            call["post"]["responses"].pop("422")  # the receiver of a webhook answers, not this service
+        schema["servers"] = [{"url": public_url or "/", "description": "This server"}]
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -51,7 +50,8 @@ def _components(schema: dict[str, Any]) -> None:
         components.pop(name, None)
     for model in (problems.Problem, problems.FieldProblem, PanoramaRequest, BatchRequest):
         written = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        written.pop("$defs", None)
+        for name, used in written.pop("$defs", {}).items():
+            components.setdefault(name, used)
         components[model.__name__] = written
     for name, examples in SCHEMAS.items():  # set here, because FastAPI drops nulls from examples
         components[name]["examples"] = examples
@@ -63,6 +63,11 @@ def _components(schema: dict[str, Any]) -> None:
 
 def _operation(path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
+    for callback in operation.get("callbacks", {}).values():
+        for calls in callback.values():
+            calls["post"]["responses"].pop("422")  # the receiver of a webhook answers, not this service
+    for status, response in problem_responses(422).items():  # for parameters that the operation does not have
+        responses[str(status)] = responses.get(str(status)) or response
     if is_open(path):
         operation["security"] = []
     else:

@@ -7,7 +7,8 @@ import zlib
 from typing import IO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_BYTES = 256 * 1024
+_MAX_BYTES = 1 << 20  # as many regions as there may be, with the longest prompts in escaped JSON
+_MAX_CHUNKS = 10_000  # a picture of 8192 x 2048 in chunks of libpng's default size has 6,200
 
 
 def read_recipe(file: IO[bytes]) -> bytes:
@@ -18,7 +19,7 @@ def read_recipe(file: IO[bytes]) -> bytes:
     """
     if file.read(8) != _SIGNATURE:
         raise ValueError("no PNG")
-    while True:
+    for _ in range(_MAX_CHUNKS):
         length, kind = struct.unpack(">I4s", file.read(8))
         if kind == b"iTXt" and length <= _MAX_BYTES:
             body, checksum = file.read(length), file.read(4)
@@ -27,6 +28,7 @@ def read_recipe(file: IO[bytes]) -> bytes:
                 return _text(rest)
         else:
             file.seek(length + 4, 1)
+    raise ValueError("too many chunks")
 
 
 def _text(chunk: bytes) -> bytes:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
-from jobs.board import QueueFull
+from jobs.board import KeptFull, QueueFull
 from jobs.idempotency import KeyReused
 from jobs.problems import PROBLEMS
 from jobs.store import StoreError, StoreFull
@@ -26,6 +26,13 @@ from service.model_catalog import ModelPending
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+# So that no request, whatever it holds, gets an answer larger than itself.
+MOST_FAULTS_OF_ITEM = 10
+MOST_FAULTS = 200
+_MOST_IN_DETAIL = 20
+_LONGEST_NAME = 100
+_LONGEST_DETAIL = 1000
 
 
 class FieldProblem(BaseModel):
@@ -78,9 +85,11 @@ def problem_response(error: ProblemError) -> JSONResponse:
 
 
 def invalid_request(errors: Sequence[FieldProblem]) -> ProblemError:
-    """422 that names every invalid field."""
-    detail = "; ".join(f"{error.pointer.removeprefix('#/')}: {error.detail}" for error in errors)
-    return ProblemError("invalid-request", detail, errors=errors)
+    """422 that names the invalid fields: the first `MOST_FAULTS` of them, and how many more there are."""
+    named = [f"{error.pointer.removeprefix('#/')}: {error.detail}" for error in errors[:_MOST_IN_DETAIL]]
+    if len(errors) > _MOST_IN_DETAIL:
+        named.append(f"and {len(errors) - _MOST_IN_DETAIL} more faults")
+    return ProblemError("invalid-request", "; ".join(named), errors=errors[:MOST_FAULTS])
 
 
 def problem_of(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return for each row of the table
@@ -99,6 +108,12 @@ def problem_of(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return 
         case KeyReused():
             reused = FieldProblem(pointer="#/Idempotency-Key", detail="belongs to another request (in the header)")
             return ProblemError("idempotency-key-reused", errors=[reused])
+        case KeptFull():
+            return ProblemError(
+                "kept-full-for-key",
+                "Delete jobs that have ended, or wait until they expire. Nothing was accepted.",
+                headers={"Retry-After": str(round(error.retry_after))},
+            )
         case QueueFull():
             return ProblemError(
                 "queue-full-for-key" if error.own else "queue-full",
@@ -162,7 +177,8 @@ def _allow_header(app: FastAPI, path: str) -> dict[str, str]:
     """`Allow` with every method of a path. Starlette's own lists only the methods of the first matching route."""
     for template, operations in app.openapi()["paths"].items():
         if compile_path(template)[0].match(path):
-            return {"Allow": ", ".join(sorted(method.upper() for method in operations))}
+            methods = {method.upper() for method in operations} | ({"HEAD"} if "get" in operations else set())
+            return {"Allow": ", ".join(sorted(methods))}
     return {}
 
 
@@ -174,21 +190,30 @@ def invalid_fields(error: ProblemError | RecipeError) -> list[FieldProblem]:
 
 
 def body_problems(error: ValidationError) -> list[FieldProblem]:
-    """What pydantic found wrong with a body."""
-    return [_body_problem(item) for item in error.errors(include_url=False, include_input=False)]
+    """What pydantic found wrong with a body: the first faults, and how many more there are."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = [_body_problem(item) for item in faults[:MOST_FAULTS_OF_ITEM]]
+    if len(faults) > MOST_FAULTS_OF_ITEM:
+        more = f"and {len(faults) - MOST_FAULTS_OF_ITEM} more faults"
+        problems.append(FieldProblem(pointer="#", detail=more))
+    return problems
+
+
+def pointer(*path: str | int) -> str:
+    """A JSON Pointer as a URI fragment. Names that clients made up are cut."""
+    parts = (str(part)[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1") for part in path)
+    return "#" + "".join(f"/{part}" for part in parts)
 
 
 def _parameter_problem(item: Mapping[str, object]) -> FieldProblem:
     """FastAPI's error for a path, query or header parameter."""
     source, *path = (str(part) for part in item["loc"])  # type: ignore[attr-defined]
-    return FieldProblem(pointer="#/" + "/".join(path), detail=f"{item['msg']} (in the {source})")
+    return FieldProblem(pointer=pointer(*path), detail=f"{item['msg']} (in the {source})")
 
 
 def _body_problem(item: Mapping[str, Any]) -> FieldProblem:
     """One of pydantic's errors. Its `input` is left out because a client may send anything, of any size."""
-    path = [str(part) for part in item["loc"]]
     if item["type"] == "json_invalid":
         return FieldProblem(pointer="#", detail="it is not JSON")
     detail = "unknown field" if item["type"] == "extra_forbidden" else str(item["msg"])
-    escaped = [part.replace("~", "~0").replace("/", "~1") for part in path]
-    return FieldProblem(pointer="#" + "".join(f"/{part}" for part in escaped), detail=detail)
+    return FieldProblem(pointer=pointer(*item["loc"]), detail=detail[:_LONGEST_DETAIL])

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from service.head import is_head
+
 # A redirected request repeats these, and the store, whose ETag is another one, would refuse it.
 _CONDITIONS = ("if-match", "if-unmodified-since")
 
@@ -21,7 +23,7 @@ def may_redirect(request: Request, etag: str) -> bool:
     """
     headers = request.headers
     return (
-        request.method == "GET"
+        not is_head(request)
         and "x-api-key" not in headers
         and headers.get("sec-fetch-mode", "navigate") == "navigate"
         and headers.get("if-range", "").strip() != etag

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from email.message import Message
 from typing import IO, Any
 
 from fastapi import Request
@@ -14,15 +16,17 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from recipe.request import PROVENANCE
+from service.json_items import NotJson, TooLong, lines, object_items
 from service.png_recipe import read_recipe
-from service.problems import FieldProblem, ProblemError, body_problems, invalid_request
+from service.problems import FieldProblem, ProblemError, body_problems, invalid_request, pointer
 from service.schemas.requests import PanoramaRequest
 
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
 PNG = "image/png"
 
-_MAX_IN_MEMORY = 1 << 20
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+_MAX_IN_MEMORY = 64 * 1024
 
 
 def media_type(request: Request, *accepted: str) -> str:
@@ -31,12 +35,21 @@ def media_type(request: Request, *accepted: str) -> str:
     A foreign web page can send none of these types without a CORS preflight, so it cannot submit in a user's name.
 
     Raises:
-        ProblemError: 415 for any other type.
+        ProblemError: 415 for any other type, encoding or character set.
     """
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared not in accepted:
+    declared = Message()
+    declared["content-type"] = request.headers.get("content-type", "")
+    found = declared.get_content_type()
+    if found not in accepted:
         raise ProblemError("unsupported-media-type", f"Content-Type: {' or '.join(accepted)}")
-    return declared
+    charset = str(declared.get_param("charset", "utf-8")).lower()
+    if found != PNG and charset not in _CHARSETS:
+        raise ProblemError("unsupported-media-type", f"Content-Type: the charset must be utf-8, not {charset[:100]}")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        detail = f"Content-Encoding: send the body as it is, without {encoding[:100]}"
+        raise ProblemError("unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
+    return found
 
 
 @contextlib.asynccontextmanager
@@ -56,13 +69,13 @@ def panorama_from_json(data: bytes) -> PanoramaRequest:
         ProblemError: names each invalid field.
     """
     try:
-        return PanoramaRequest.model_validate_json(data)
+        return PanoramaRequest.model_validate_json(data.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise invalid_request(body_problems(error)) from error
 
 
-def panorama_from_png(file: IO[bytes]) -> PanoramaRequest:
-    """The request that paints a PNG of this service again.
+def panorama_from_png(file: IO[bytes], beside: Mapping[str, Any]) -> PanoramaRequest:
+    """The request that paints a PNG of this service again, with the fields that are no part of a recipe.
 
     Raises:
         ProblemError: when the file holds no valid recipe.
@@ -70,7 +83,7 @@ def panorama_from_png(file: IO[bytes]) -> PanoramaRequest:
     try:
         recipe = from_json(read_recipe(file))
         fields = {name: value for name, value in recipe.items() if name not in PROVENANCE}
-        return PanoramaRequest.model_validate(fields)
+        return PanoramaRequest.model_validate({**fields, **beside})
     except ValidationError as error:
         raise invalid_request(body_problems(error)) from error
     except (ValueError, AttributeError, struct.error) as error:
@@ -81,39 +94,38 @@ def panorama_from_png(file: IO[bytes]) -> PanoramaRequest:
 BatchItem = PanoramaRequest | list[FieldProblem]
 
 
-def batch_items(file: IO[bytes], body_type: str) -> Iterator[BatchItem]:
-    """Each item of a batch in order, or a list of what is wrong with it. JSON lines are read one at a time.
+def batch_items(file: IO[bytes], body_type: str, longest: int) -> Iterator[BatchItem]:
+    """Each item of a batch in order, or a list of what is wrong with it. One item is in memory at a time.
+
+    Args:
+        longest: bytes that an item may have.
 
     Raises:
         ProblemError: when the body is no batch at all.
     """
     file.seek(0)
-    if body_type == JSON_LINES:
-        lines = (line for line in file if line.strip())
-        for index, line in enumerate(lines):
-            yield _batch_item(index, line)
-        return
-    for index, value in enumerate(_json_items(file.read())):
-        yield _batch_item(index, value)
-
-
-def _json_items(data: bytes) -> list[Any]:
+    index = 0
     try:
-        body = from_json(data)
-    except ValueError as error:
-        raise invalid_request([FieldProblem(pointer="#", detail="the body is not JSON")]) from error
-    if not isinstance(body, dict) or not isinstance(body.get("items"), list):
-        raise invalid_request([FieldProblem(pointer="#/items", detail="must be a list of panoramas")])
-    if unknown := [name for name in body if name != "items"]:
-        raise invalid_request([FieldProblem(pointer=f"#/{name}", detail="unknown field") for name in unknown[:20]])
-    return body["items"]
+        for item in lines(file, longest) if body_type == JSON_LINES else object_items(file, longest):
+            yield _batch_item(index, item)
+            index += 1
+    except NotJson as error:
+        raise _no_batch("#", f"the body is not JSON: {error}") from error
+    except TooLong as error:
+        raise _no_batch(f"#/items/{index}", str(error)) from error
+    except KeyError as error:
+        name = error.args[0]
+        fault = "must be a list of panoramas" if name == "items" else "unknown field"
+        raise _no_batch(pointer(name), fault) from error
 
 
-def _batch_item(index: int, value: Any) -> BatchItem:
+def _no_batch(where: str, fault: str) -> ProblemError:
+    return invalid_request([FieldProblem(pointer=where, detail=fault)])
+
+
+def _batch_item(index: int, text: bytes) -> BatchItem:
     try:
-        if isinstance(value, bytes):
-            return PanoramaRequest.model_validate_json(value)
-        return PanoramaRequest.model_validate(value)
+        return PanoramaRequest.model_validate_json(text)
     except ValidationError as error:
         return problems_of_item(index, body_problems(error))
 

@@ -10,6 +10,7 @@ from jobs.board import JobView
 from jobs.events import Event
 from jobs.record import State
 from service.job_response import job_json
+from service.links import link
 from service.schemas.jobs import completed_fraction
 
 MEDIA_TYPE = "text/event-stream"
@@ -33,7 +34,7 @@ def log_event(event: Event, view: JobView) -> ServerSentEvent | None:
             return job_event(view, event.id) if event.fields["state"] == view.record.state else None
         case "preview":
             step = int(event.fields["step"])
-            url = f"/jobs/{event.job_id}/preview?step={step}"
+            url = link(f"/jobs/{event.job_id}/preview?step={step}")
             return _encode("preview", json.dumps({"step": step, "url": url}), event.id)
         case "progress":
             return _encode("progress", json.dumps(_logged_progress(event, view)), event.id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
+import json
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from service.accept import accepts_gzip
 from service.conditional import is_fresh
 from service.problems import ProblemError
 
@@ -26,7 +28,7 @@ router = APIRouter(include_in_schema=False)
 FOLDER = Path(__file__).parent / "page"
 _VERSION = b"@version"  # placeholder in index.html and docs.html for the version
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
-_COMPRESSIBLE = frozenset({".css", ".html", ".js", ".svg"})
+_COMPRESSIBLE = frozenset({".css", ".html", ".js", ".json", ".svg"})
 
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -84,21 +86,27 @@ def files() -> Files:
     )
 
 
-@router.head("/")
 @router.get("/")
 async def get_page(request: Request) -> Response:
     """The page."""
     return _document(request, "index.html", _POLICY)
 
 
-@router.head("/docs")
 @router.get("/docs")
 async def get_docs(request: Request) -> Response:
     """The API's documentation, shown by Swagger UI."""
     return _document(request, "docs.html", _DOCS_POLICY)
 
 
-@router.head("/page/{version}/{name}")
+@router.get("/openapi.json")
+async def get_openapi(request: Request) -> Response:
+    """The contract, written once."""
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        state.openapi = Asset.of("openapi.json", json.dumps(request.app.openapi()).encode())
+    return _asset_response(request, state.openapi, {"Cache-Control": "no-cache"})
+
+
 @router.get("/page/{version}/{name}")
 async def get_file(version: str, name: str, request: Request) -> Response:
     """A static file. It is not cached under the URL of another version, which two replicas have during an update."""
@@ -122,7 +130,7 @@ def _asset_response(request: Request, asset: Asset, headers: Mapping[str, str]) 
         headers["Vary"] = "Accept-Encoding"
     if is_fresh(request.headers.get("if-none-match"), asset.etag):
         return Response(status_code=304, headers=headers)
-    if asset.zipped and "gzip" in request.headers.get("accept-encoding", ""):
+    if asset.zipped and accepts_gzip(request.headers.get("accept-encoding", "")):
         return Response(asset.zipped, headers={**headers, "Content-Encoding": "gzip"}, media_type=asset.media_type)
     return Response(asset.body, headers=headers, media_type=asset.media_type)
 

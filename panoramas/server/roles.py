@@ -33,26 +33,14 @@ def run_up(**overrides: Any) -> None:
 
 def run_api(*, fd: int | None = None, **overrides: Any) -> None:
     """Run the API. `fd` is a listening socket that the parent process bound; the parent checked the exposure too."""
-    import uvicorn
-
-    from service.app import create_app
+    from service.server import serve
 
     settings = read_settings(**overrides)
     if fd is None:
         _checked_exposure(settings)
     checked_store(settings)
     _set_up_logs(settings, "api")
-    uvicorn.run(
-        create_app(settings, _redis_url(settings)),
-        host=settings.host,
-        port=settings.port,
-        fd=fd,
-        log_level=settings.log_level,
-        log_config=None,
-        access_log=settings.log_level == "debug",
-        timeout_graceful_shutdown=5,
-        server_header=False,
-    )
+    serve(settings, _redis_url(settings), fd=fd)
 
 
 def run_worker() -> int:
@@ -71,6 +59,13 @@ def check_worker() -> int:
     return 0 if is_alive(_redis_url(read_settings())) else 1
 
 
+def check_webhooks() -> int:
+    """0 if a process of this host has looked for due calls lately, else 1."""
+    from service.webhooks.sender import is_alive
+
+    return 0 if is_alive() else 1
+
+
 def run_webhooks() -> None:
     """Call webhooks until SIGTERM."""
     settings = read_settings()
@@ -85,14 +80,14 @@ def run_webhooks() -> None:
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """The settings of the environment; flags that were given override them. Quits naming each variable at fault."""
+    """The settings of the environment; flags that were given override them. Quits with 2 and each variable at fault."""
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
         settings.catalog  # noqa: B018 - an unreadable list of models is reported here, not by a process later
     except ValidationError as error:
-        quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
+        quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()), 2)
     except ValueError as error:
-        quit_with(str(error))
+        quit_with(str(error), 2)
     return settings
 
 

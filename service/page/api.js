@@ -5,7 +5,7 @@ import { ask, byId, pause } from "./dom.js";
 const KEY = "panoramas-key";
 let key = localStorage.getItem(KEY) ?? sessionStorage.getItem(KEY);
 let keyPrompt = null; // pending while the dialog is open
-const pictures = new Map(); // path to object URL, for images that need a key
+const pictures = new Map(); // link to object URL, for images that need a key
 const MAX_PICTURES = 80;
 
 /** An error response (RFC 9457). `status` is 0 when the server did not respond. */
@@ -23,6 +23,11 @@ export class Problem extends Error {
     return [0, 408, 502, 503, 504].includes(this.status);
   }
 }
+
+const HOME = new URL("../../", import.meta.url); // of the service, which a proxy may serve under a path of its own
+
+/** A link of the service from where this page was loaded, which need not be the address that the service knows of. */
+export const here = (link) => new URL(/[\w.]+(?:\/[0-9a-f]{32}(?:\/\w+)?)?(?:\?.*)?$/.exec(link)[0], HOME).href;
 
 export const hasKey = () => Boolean(key);
 
@@ -51,7 +56,7 @@ export async function request(path, { method = "GET", json, headers = {}, signal
   if (json !== undefined) allHeaders["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers: allHeaders, signal, body: json && JSON.stringify(json) });
+    response = await fetch(here(path), { method, headers: allHeaders, signal, body: json && JSON.stringify(json) });
   } catch (error) {
     throw error.name === "AbortError" ? error : new Problem(0);
   }
@@ -79,9 +84,9 @@ export async function submit(json) {
   }
 }
 
-/** A URL that an <img> can load: the path itself, or an object URL if the image needs an API key. */
+/** A URL that an <img> can load: the link itself, or an object URL if the image needs an API key. */
 export async function picture(path) {
-  if (!key) return path;
+  if (!key) return here(path);
   if (!pictures.has(path)) {
     const blob = await (await request(path)).blob();
     pictures.set(path, URL.createObjectURL(blob));

@@ -15,6 +15,7 @@ from service.archive import stream_archive
 from service.batch_submission import check_items, make_jobs
 from service.conditional import is_fresh, weak_etag
 from service.dependencies import AppServices, CurrentCaller, IdempotencyKey, RequestedBatch, Services, unknown_batch
+from service.links import link
 from service.openapi_responses import NOT_MODIFIED, Responses, file_response, problem_responses, response_header
 from service.prefer_header import Prefer, is_lenient
 from service.problems import FieldProblem, invalid_request
@@ -66,9 +67,8 @@ async def submit_batch(
     sent again: what has become a job stays that job, and what is missing is made.
     """
     body_type, lenient = media_type(request, JSON, JSON_LINES), is_lenient(prefer)
-    await services.store.check_room()
     async with body_file(request) as file:
-        checked = await check_items(services, file, body_type)
+        checked = await check_items(services, file, body_type, lenient=lenient)
         if checked.refused and not (lenient and checked.accepted):
             raise checked.refusal()
         if not checked.accepted:
@@ -77,6 +77,8 @@ async def submit_batch(
         if checked.accepted > most:
             detail = f"are more than the {most} jobs that may wait here"
             raise invalid_request([FieldProblem(pointer="#/items", detail=detail)])
+        if idempotency_key is None:
+            await services.store.check_room()
         batch = await services.batches.open(
             uuid.uuid4().hex,
             caller.owner,
@@ -86,10 +88,11 @@ async def submit_batch(
             idempotency=Idempotency(idempotency_key, checked.digest.hexdigest()) if idempotency_key else None,
         )
         if not batch.complete:
+            await services.store.check_room()
             await make_jobs(services, batch, file, body_type, resumable=idempotency_key is not None)
     view = await services.batches.get(batch.id) or batch
     log.info("batch %s: %d jobs accepted, %d items refused", batch.id, view.accepted, view.refused)
-    headers = {"Location": f"/batches/{batch.id}", "Retry-After": "2"}
+    headers = {"Location": link(f"/batches/{batch.id}"), "Retry-After": "2"}
     headers |= {"Idempotency-Replayed": "true"} if batch.replayed else {}
     headers |= {"Preference-Applied": "handling=lenient"} if lenient else {}
     return await _batch_response(services, view, 202, headers)
@@ -121,10 +124,12 @@ async def get_batch(
     summary="Cancel a batch",
     status_code=202,
     response_model=Batch,
-    responses=problem_responses(404, 422),
+    responses={200: {"description": "Every job had ended before", "model": Batch}, **problem_responses(404, 422)},
 )
 async def cancel_batch(batch: RequestedBatch, services: AppServices) -> Response:
     """Idempotent. Queued jobs are canceled at once, running ones within a step; those that have ended stay."""
+    if batch.ended:
+        return await _batch_response(services, batch, 200, {})
     await services.batches.cancel(batch.id)
     canceled = await services.batches.get(batch.id)
     if canceled is None:

@@ -62,6 +62,8 @@ async def stream_events(
     ended = view.record.finished_at if view.record.state.terminal else None
     if seen and ended is not None and position(seen)[0] >= ended:
         return Response(status_code=204)
+    if seen and position(seen) > position(latest):
+        seen = latest  # of another server or clock: what comes next would never be behind it
     return StreamingResponse(
         _stream(services, view, seen, latest),
         media_type=MEDIA_TYPE,

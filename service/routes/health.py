@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
-from jobs.abilities import out_of_service, unavailable
 from service.dependencies import AppServices
 from service.metrics import render_metrics
 from service.openapi_responses import problem_responses
@@ -31,18 +28,11 @@ async def livez() -> Health:
     responses=problem_responses(503),
 )
 async def readyz(services: AppServices) -> Health:
-    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them.
-    One that has not loaded its model yet, whose device or image store fails, or whose store is not the API's, is not
-    counted and listed with the reason."""
-    async with asyncio.timeout(5):
-        await services.board.check_server()
-        workers = await services.board.workers()
-        await services.store_check.check()
-        await services.announcer.announce()
-    out, models = out_of_service(workers), {**unavailable(workers), **services.catalog.unavailable}
-    return Health(
-        status="ok", workers=len(workers) - len(out), workers_out=out or None, unavailable_models=models or None
-    )
+    """503 while the queue or the image store is unusable. Workers are counted, not required: jobs wait for them. One
+    that has not loaded its model yet, whose device or image store fails, or whose store is not the API's, is not
+    counted and listed with the reason. The answer may be two seconds old.
+    """
+    return await services.readiness.get()
 
 
 _EXAMPLE = """\

@@ -11,6 +11,7 @@ from jobs.record import State
 from jobs.store import ImageDamaged, ImageMissing
 from service.conditional import BadRange, byte_range, is_fresh
 from service.dependencies import AppServices, RequestedJob, Services, expired
+from service.head import is_head
 from service.image_formats import PNG, THUMBNAIL, ImageFormat, available_formats, formats_for, negotiate
 from service.job_response import retry_after
 from service.openapi_responses import NOT_MODIFIED, problem_responses, response_header
@@ -31,7 +32,6 @@ _CONTENT = dict.fromkeys(("image/png", "image/webp", "image/jpeg", "image/avif")
 _PART = {"Content-Range": response_header("Which part of how much")}
 
 
-@router.head("/jobs/{job_id}/image", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/image",
     operation_id="getImage",
@@ -61,7 +61,6 @@ async def get_image(view: RequestedJob, services: AppServices, request: Request)
     return await _image_response(view, services, request, image_format, {"Vary": "Accept"})
 
 
-@router.head("/jobs/{job_id}/thumbnail", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/thumbnail",
     operation_id="getThumbnail",
@@ -116,7 +115,7 @@ async def _png_response(
         address = await services.signed_urls.sign(key)
         if address and not same_host(request, address):
             return Response(status_code=307, headers={"Location": address, "Cache-Control": "no-store", "Vary": "*"})
-    if request.method == "HEAD":
+    if is_head(request):
         await services.store.check_size(key, size)
         return Response(headers={**headers, "Content-Length": str(size)}, media_type=PNG.media_type)
     if part is None:
@@ -150,9 +149,8 @@ def _requested_part(request: Request, etag: str, size: int) -> tuple[int, int] |
     Raises:
         ProblemError: 416 when the range lies outside.
     """
-    range_header = request.headers.get("range") if request.method == "GET" else None  # only GET has ranges (14.2)
     try:
-        return byte_range(range_header, request.headers.get("if-range"), etag, size)
+        return byte_range(request.headers.get("range"), request.headers.get("if-range"), etag, size)
     except BadRange as error:
         raise ProblemError("range-outside", headers={"Content-Range": f"bytes */{size}"}) from error
 

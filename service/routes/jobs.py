@@ -13,10 +13,10 @@ from jobs.record import State
 from service.conditional import is_fresh
 from service.dependencies import AppServices, CurrentCaller, JobId, RequestedJob, expired, find_batch, unknown_job
 from service.job_response import job_etag, retry_after
+from service.links import link
 from service.openapi_responses import NOT_MODIFIED, problem_responses, response_header
 from service.prefer_header import Prefer, wait_seconds
 from service.problems import ProblemError
-from service.schemas.common import ID_PATTERN
 from service.schemas.jobs import Job, Jobs, job_schema
 
 router = APIRouter(tags=["jobs"])
@@ -77,7 +77,7 @@ async def list_jobs(
     caller: CurrentCaller,
     response: Response,
     state: Annotated[State | None, Query(description="Only those in this state", examples=["succeeded"])] = None,
-    batch: Annotated[str | None, Query(pattern=ID_PATTERN, description="Only those of this batch")] = None,
+    batch: Annotated[str | None, Query(description="Only those of this batch")] = None,
     cursor: Annotated[
         str | None, Query(pattern=CURSOR_PATTERN, description="From `Link`: where the next page begins")
     ] = None,
@@ -92,7 +92,7 @@ async def list_jobs(
     if page.next_cursor:
         parameters = {"state": state, "batch": batch, "cursor": page.next_cursor, "limit": limit}
         query = urlencode({name: value for name, value in parameters.items() if value is not None})
-        response.headers["Link"] = f'</jobs?{query}>; rel="next"'
+        response.headers["Link"] = f'<{link("/jobs")}?{query}>; rel="next"'
     response.headers["Cache-Control"] = "private, no-cache"
     return Jobs(items=[job_schema(view) for view in await services.board.views(page.records)])
 
@@ -103,11 +103,14 @@ async def list_jobs(
     summary="Cancel a job",
     status_code=202,
     response_model=Job,
-    responses=problem_responses(404, 410, 422),
+    responses={200: {"description": "The job had ended before", "model": Job}, **problem_responses(404, 410, 422)},
 )
-async def cancel_job(view: RequestedJob, services: AppServices) -> Job:
+async def cancel_job(view: RequestedJob, services: AppServices, response: Response) -> Job:
     """Idempotent. A queued job is canceled at once, a running one within a step; an ended one stays as it is."""
     job_id = view.record.id
+    if view.record.state.terminal:
+        response.status_code = 200
+        return job_schema(view)
     found = await services.board.cancel(job_id)
     canceled = await services.board.get(job_id) if found else None
     if canceled is None:

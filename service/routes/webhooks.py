@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from jobs.board import JobView
 from jobs.record import JobRecord, State
@@ -27,10 +27,11 @@ _RECEIVER_RESPONSES: Responses = {
     response_model=WebhookSecret,
     responses=problem_responses(404),
 )
-async def get_webhook_secret(services: AppServices, caller: CurrentCaller) -> WebhookSecret:
+async def get_webhook_secret(services: AppServices, caller: CurrentCaller, response: Response) -> WebhookSecret:
     """Verify with it that a call came from this server: every API key's owner has one of its own."""
     if services.signer is None:
         raise ProblemError("no-webhooks")
+    response.headers["Cache-Control"] = "no-store"
     return WebhookSecret(secret=services.signer.secret(caller.owner))
 
 
@@ -71,7 +72,7 @@ def _record_with_webhook(view: JobView) -> JobRecord:
 
 
 @outgoing_calls.post(
-    "panoramaEnded",
+    "{$request.body#/webhook_url}",
     operation_id="panoramaEnded",
     summary="A job has ended",
     status_code=204,

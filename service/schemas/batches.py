@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from jobs.batches import Batch as BatchRecord
+from service.links import link
 from service.problems import FieldProblem
 from service.schemas.common import ID_PATTERN, utc_time
 
@@ -53,7 +54,7 @@ class Batch(BaseModel):
 
 def batch_schema(batch: BatchRecord, eta_seconds: float | None) -> Batch:
     """The wire form of a batch."""
-    path = f"/batches/{batch.id}"
+    path = link(f"/batches/{batch.id}")
     running: Literal["running", "accepting"] = "running" if batch.complete else "accepting"
     return Batch(
         id=batch.id,
@@ -68,7 +69,7 @@ def batch_schema(batch: BatchRecord, eta_seconds: float | None) -> Batch:
         errors=[ItemErrors(**item) for item in batch.errors],
         links={
             "self": path,
-            "jobs": f"/jobs?batch={batch.id}",
+            "jobs": link(f"/jobs?batch={batch.id}"),
             "cancel": f"{path}/cancel",
             "images": f"{path}/images.zip",
         },

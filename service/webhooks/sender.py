@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
+import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from redis.exceptions import RedisError
 
@@ -22,6 +25,7 @@ from jobs.outbox import DueCall, Outbox, Outcome
 from jobs.reconciling import Reconciler
 from jobs.record import JobRecord
 from jobs.settings import Settings
+from service.links import set_base
 from service.schemas.common import utc_time
 from service.schemas.jobs import job_schema
 from service.schemas.webhooks import JobEnded, message_id
@@ -34,6 +38,8 @@ log = logging.getLogger(__name__)
 # Concurrent calls, in all, for each owner and for each target. A slow target delays only calls to itself, and an owner
 # with many slow targets leaves room for the others.
 _MAX_CALLS, _MAX_PER_OWNER, _MAX_PER_TARGET = 512, 128, 4
+_HEARTBEAT_SECONDS = 15.0
+_HEARTBEAT = Path(tempfile.gettempdir()) / f"panoramas-webhooks-{os.getuid()}"
 _POLL_SECONDS = 0.2  # the outbox is also polled as soon as a call ends
 
 
@@ -52,6 +58,14 @@ class RetrySchedule:
         """
         own = min(self.first * 4.0 ** min(attempt - 1, 20), self.longest) * random.uniform(0.8, 1.2)
         return max(own, min(retry_after, self.longest))
+
+
+def is_alive() -> bool:
+    """Whether a process of this host has looked for due calls in the last 15 s."""
+    try:
+        return time.time() - _HEARTBEAT.stat().st_mtime < _HEARTBEAT_SECONDS
+    except OSError:
+        return False
 
 
 class Sender:
@@ -75,6 +89,7 @@ class Sender:
             self._wake.clear()
             try:
                 await self._start_due_calls()
+                _HEARTBEAT.touch(mode=0o600)
             except (RedisError, TimeoutError, OSError) as error:
                 log.warning("webhook calls are delayed: %s", error)
                 await asyncio.sleep(1)
@@ -158,6 +173,7 @@ async def _send(settings: Settings, redis_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.set_default_executor(ThreadPoolExecutor(_MAX_CALLS, "resolver"))  # each call may wait for a slow name server
+    set_base(settings.public_url)
     redis = connected(redis_url)
     rules = TargetRules(settings.webhook_allow_http, settings.webhook_networks)
     sender = Sender(

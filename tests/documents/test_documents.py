@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from jobs.settings import Settings, table
 from panoramas._version import __version__
-from panoramas.client import http_options
+from panoramas.client import Client
 from testkit.processes import ROOT
 
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
@@ -30,6 +31,50 @@ def test_the_compose_file_sets_only_settings_there_are() -> None:
         assert used <= {field.upper() for field in Settings.model_fields}, name
 
 
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("profiles", "started"),
+    [
+        ((), set()),
+        (("cpu",), {"worker-cpu"}),
+        (("gpu",), {"worker-gpu-0"}),
+        (("two-gpus",), {"worker-gpu-0", "worker-gpu-1"}),
+        (("four-gpus", "webhooks"), {"worker-gpu-0", "worker-gpu-1", "worker-gpu-2", "worker-gpu-3", "webhooks"}),
+        (("webhooks",), {"webhooks"}),
+    ],
+)
+def test_a_profile_starts_what_its_name_says(profiles: tuple[str, ...], started: set[str]) -> None:
+    services = COMPOSE["services"]
+    chosen = {name for name, it in services.items() if not it.get("profiles") or {*profiles} & {*it["profiles"]}}
+    assert chosen == {"redis", "api"} | started
+    devices = [
+        device["device_ids"]
+        for name in chosen
+        for device in services[name].get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
+    ]
+    assert len(devices) == len({tuple(ids) for ids in devices}), "each worker has a GPU of its own"
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_every_container_is_confined_watched_and_told_every_setting(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["init"] is service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["logging"]["options"]["max-size"]
+    assert service["healthcheck"]["test"]
+    assert service["mem_limit"]
+    if name == "redis":
+        assert service["image"].startswith("docker.io/")
+        assert "--maxmemory" in service["command"]
+    else:
+        own = {"redis_url", "data_dir", "host", "port"}  # of the images
+        passed = {f"PANORAMAS_{field.upper()}" for field in Settings.model_fields if field not in own}
+        assert passed <= set(service["environment"])
+
+
 def test_every_fault_of_the_matrix_has_the_test_it_names() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text()))
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
@@ -42,7 +87,8 @@ def test_the_version_is_the_same_everywhere() -> None:
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}$", CHANGELOG, re.MULTILINE)
     assert openapi["info"]["version"] == __version__ == released[0]
     assert released == sorted(released, key=lambda text: [int(part) for part in text.split(".")], reverse=True)
-    assert http_options(None, None, 1)["headers"]["User-Agent"] == f"panoramas-python/{__version__}"
+    with Client(api_key="") as client:
+        assert client._connection.headers["User-Agent"] == f"panoramas-python/{__version__}"
 
 
 def test_the_changelog_has_a_place_for_the_next_change() -> None:

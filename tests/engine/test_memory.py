@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from engine.speed.warmup import call_network
 from recipe.errors import RecipeError
 from recipe.fields import Recipe
 from recipe.models import find_model
+from testkit.tiny import build_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +146,21 @@ def test_a_job_that_will_not_fit_is_refused_or_painted_in_smaller_batches(model:
     with pytest.raises(RecipeError, match="smaller canvas"):
         fit(footprint, model, Recipe(prompt="a", width=8192, height=128), batches, 1 << 30)
     assert free_bytes(torch.device("cpu")), "the host's memory is known on Linux"
+
+
+def test_the_forecast_is_of_the_type_that_the_decoder_runs_in(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "half", window=16)
+    config = folder / "vae" / "config.json"
+
+    def half(**changes: bool) -> StableDiffusion:
+        kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "force_upcast"}
+        config.write_text(json.dumps({**kept, **changes}))
+        return load_model(find_model(str(folder)), device="cpu", dtype="float16")
+
+    silent, upcast = half(), half(force_upcast=True)
+    assert (silent.decoder_dtype, upcast.decoder_dtype) == (torch.float16, torch.float32)
+    narrow, wide = measure(silent), measure(upcast)
+    assert wide.decode_cell == pytest.approx(2 * narrow.decode_cell, rel=0.01)
+    assert wide.decode_fixed >= 2 * narrow.decode_fixed
+    assert silent.decode(torch.randn(1, 4, 16, 16)).isfinite().all()
+    assert silent.vae.dtype == upcast.vae.dtype == torch.float16

@@ -115,13 +115,8 @@ def test_a_body_over_the_limit_is_refused_while_it_streams_in(http: httpx.Client
 
 @pytest.mark.parametrize("job_id", ["x", "g" * 32, "A" * 32, "a" * 33, "..%2f..%2fetc%2fpasswd", "%00"])
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/image"), ("POST", "/cancel")])
-def test_a_malformed_job_id_is_refused(http: httpx.Client, method: str, path: str, job_id: str) -> None:
-    response = http.request(method, f"/jobs/{job_id}{path}")
-    if response.status_code == 404:  # an encoded slash makes it another path, which does not exist
-        assert_problem(response, 404)
-        return
-    problem = assert_problem(response, 422)
-    assert problem["errors"][0]["pointer"] == "#/job_id"
+def test_a_malformed_job_id_is_as_unknown_as_any_other(http: httpx.Client, method: str, path: str, job_id: str) -> None:
+    assert_problem(http.request(method, f"/jobs/{job_id}{path}"), 404)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/image"), ("POST", "/cancel")])
@@ -134,7 +129,7 @@ def test_unknown_paths_and_methods_are_answered_with_problems(http: httpx.Client
     response = http.delete("/panoramas")
     assert_problem(response, 405)
     assert response.headers["allow"] == "POST"
-    assert http.put(f"/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET"
+    assert http.put(f"/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET, HEAD"
 
 
 def test_the_api_survives_bytes_that_are_not_http(stack: Stack, http: httpx.Client) -> None:

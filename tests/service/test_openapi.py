@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from testkit.processes import ROOT, Stack, eventually
+from tests.service.generators import JAVA, generate
 
 OPENAPI_FILE = ROOT / "openapi.yaml"
 
@@ -50,6 +51,32 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     sys.path.insert(0, str(folder))
     yield importlib.import_module("panorama_api")
     sys.path.remove(str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(JAVA is None, reason="Java is not installed")
+def test_a_client_of_openapi_generator_submits_looks_and_cancels(stack: Stack, tmp_path: Path) -> None:
+    folder = generate("python", tmp_path)
+    code = f"""
+import openapi_client as api
+with api.ApiClient(api.Configuration(host={stack.url!r})) as client:
+    request = api.PanoramaRequest(prompt="hills", width=256, height=128, num_inference_steps=100, circular=True)
+    job = api.PanoramasApi(client).submit_panorama(request, idempotency_key="generated")
+    seen = api.JobsApi(client).get_job(job.id)
+    assert seen.input.circular and seen.input.width == 256 and seen.state.value in ("queued", "running"), seen
+    assert api.JobsApi(client).cancel_job(job.id).id == job.id
+    assert job.id in [item.id for item in api.JobsApi(client).list_jobs(limit=100).items]
+    batch = api.BatchesApi(client).submit_batch(api.BatchRequest(items=[request]))
+    assert api.BatchesApi(client).get_batch(batch.id).total == 1
+    api.BatchesApi(client).cancel_batch(batch.id)
+    assert api.HealthApi(client).readyz().status == "ok"
+    try:
+        api.PanoramasApi(client).submit_panorama(api.PanoramaRequest(prompt="hills", width=100))
+    except api.ApiException as error:
+        assert error.status == 422, error
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_openapi_yaml_is_the_applications_own_document() -> None:

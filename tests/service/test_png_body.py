@@ -76,3 +76,21 @@ def test_a_png_may_be_larger_than_a_json_body(workerless: WorkerlessApi) -> None
     pixels = struct.pack(">I", 3_000_000) + b"IDAT" + b"\0" * 3_000_000
     large = small[:33] + pixels + struct.pack(">I", zlib.crc32(pixels[4:])) + small[33:]
     assert workerless.http.post("/panoramas", content=large, headers=HEADERS).status_code == 202
+
+
+def test_what_is_no_part_of_a_recipe_stands_in_the_query(workerless: WorkerlessApi) -> None:
+    png = png_with(json.dumps(PANORAMA))
+    query = {"priority": "batch", "metadata": '{"row": [1, "ü"]}'}
+    job = workerless.http.post("/panoramas", params=query, content=png, headers=HEADERS).json()
+    assert (job["priority"], job["metadata"]) == ("batch", {"row": [1, "ü"]})
+    for query, pointer in (
+        ({"priority": "high"}, "#/priority"),
+        ({"metadata": "{"}, "#/metadata"),
+        ({"metadata": "[]"}, "#/metadata"),
+        ({"webhook_url": "https://example.org"}, "#/webhook_url"),
+        ({"seed": "1"}, "#/seed"),
+    ):
+        answer = workerless.http.post("/panoramas", params=query, content=png, headers=HEADERS)
+        assert assert_problem(answer, 422)["errors"][0]["pointer"] == pointer
+    answer = workerless.http.post("/panoramas", params={"priority": "batch"}, json=PANORAMA)
+    assert assert_problem(answer, 422)["errors"][0]["detail"].startswith("belongs into the body")

@@ -139,7 +139,16 @@ def test_every_line_of_a_json_log_is_json_and_names_its_job(traced: Stack, trace
 def test_without_a_collector_the_job_still_keeps_the_clients_trace(workerless: WorkerlessApi) -> None:
     job = workerless.http.post("/panoramas", json=PANORAMA, headers=PARENT).json()
     assert workerless.redis.hget(keys.job(job["id"]), "traceparent") == PARENT["traceparent"]
-    for bad in ("", "x", f"00-{'0' * 32}-{CLIENT}-01", f"ff-{TRACE}-{CLIENT}-01", f"00-{TRACE}-{'0' * 16}-01"):
+    long = f"{PARENT['traceparent']}-{'x' * 9000}"
+    for bad in (
+        "",
+        "x",
+        long,
+        long.replace("00-", "01-", 1),
+        f"00-{'0' * 32}-{CLIENT}-01",
+        f"ff-{TRACE}-{CLIENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+    ):
         job = workerless.http.post("/panoramas", json=PANORAMA, headers={"traceparent": bad}).json()
         assert workerless.redis.hget(keys.job(job["id"]), "traceparent") is None
 

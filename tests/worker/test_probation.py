@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testkit.fake_model import BROKEN_DEVICE, STEP_SECONDS
+from testkit.fake_model import BROKEN_DEVICE, GARBLED, STEP_SECONDS
 from testkit.fake_model_stack import worker
 from testkit.job_checker import JobChecker
 from testkit.processes import eventually
@@ -45,8 +45,18 @@ def test_a_broken_device_alone_keeps_its_jobs_until_it_works(checker: JobChecker
 def test_a_job_that_kills_its_process_takes_no_worker_out_for_long(checker: JobChecker) -> None:
     """Its own picture shows that the worker works, so that nobody can take out a fleet with such jobs."""
     worker(checker)
-    from testkit.fake_model import GARBLED
-
     assert checker.ended(checker.submit(prompt=GARBLED))["state"] == "failed"
     assert checker.ended(checker.submit())["attempt"] == 1
     assert checker.stack.log().count("takes jobs again") == 1
+
+
+def test_a_worker_whose_model_process_does_not_start_is_not_counted_as_one_that_takes_jobs(checker: JobChecker) -> None:
+    worker(checker, FAULT_MODEL="testkit.no_such_module")
+    ready = eventually(lambda: (read := checker.http.get("/readyz").json()).get("workers_out") and read, 30)
+    assert ready["workers"] == 0
+    reason = "its model process does not start: the model process exited with status 1"
+    eventually(lambda: reason in checker.http.get("/readyz").json().get("workers_out", {}).values(), 20)
+    job_id = checker.submit()
+    worker(checker)
+    assert checker.ended(job_id)["attempt"] == 1
+    assert checker.http.get("/readyz").json()["workers"] == 1
