@@ -160,6 +160,7 @@ def test_an_option_of_the_store_takes_the_files_listed(copy: Copy) -> None:
     head = document[: document.index("| Variable")]
     (copy.folder / "docs/settings.md").write_text(head + copy.python("-m", "jobs.settings"))
     assert "PANORAMAS_STORE_ENDPOINT" in (copy.folder / "docs/settings.md").read_text()
+    copy.insert("docker-compose.yml", "  PANORAMAS_STORE_URL:", "  PANORAMAS_STORE_ENDPOINT:\n")
     # The store is made from the settings in one place, so an option reaches it without its callers.
     makers = [
         path.relative_to(ROOT)
