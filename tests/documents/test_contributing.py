@@ -41,7 +41,7 @@ class Copy:
         ignored = shutil.ignore_patterns("*.safetensors", "__pycache__")
         for name in CODE:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        for name in ("openapi.yaml", "docs/settings.md"):
+        for name in ("openapi.yaml", "docs/settings.md", "docker-compose.yml"):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         self._before = self._contents()
