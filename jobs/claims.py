@@ -21,7 +21,7 @@ from jobs.abilities import Abilities
 from jobs.envelope import envelope
 from jobs.faults import Fault
 from jobs.limits import JobLimits
-from jobs.reconciling import Reconciliation, reconciliation
+from jobs.reconciling import NOT_ITS_TURN, Reconciliation, beat, reconciliation
 from jobs.record import JobRecord, State, pairs, read_record, token_of
 from jobs.scripts import source
 from jobs.store import ImageFile
@@ -57,6 +57,7 @@ class JobClaims:
         self._redis = redis
         self._abilities = abilities
         self._worker = worker
+        self._has_turn = False
         self.limits = limits
         self._scripts = {
             name: redis.register_script(source(name))
@@ -70,6 +71,7 @@ class JobClaims:
                 "reconcile",
                 "expire",
                 "claim_refused",
+                "beat",
                 "hand_back",
                 "heartbeat",
                 "take_turn",
@@ -159,8 +161,13 @@ class JobClaims:
 
     def beat(self, turn_seconds: float) -> Reconciliation:
         """Record that this worker is alive, and reconcile if it is its turn, which it then keeps for a while."""
-        args = reconciliation(self.limits, self._worker, turn_seconds, entry=self._entry(), worker=True)
-        return Reconciliation(*self._scripts["reconcile"](args=args))
+        entry, done = self._entry(), NOT_ITS_TURN
+        short = beat(self.limits, self._worker, turn_seconds, entry=entry, worker=True)
+        if self._has_turn or self._scripts["beat"](args=short):
+            args = reconciliation(self.limits, self._worker, turn_seconds, entry=entry, worker=True)
+            done = Reconciliation(*self._scripts["reconcile"](args=args))
+        self._has_turn = bool(done.turn)
+        return done
 
     def now(self) -> int:
         """Milliseconds since the epoch on Redis's clock."""

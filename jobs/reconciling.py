@@ -37,6 +37,9 @@ class Reconciliation(NamedTuple):
             log.warning(text, self.expired, self.lost)
 
 
+NOT_ITS_TURN = Reconciliation(False, 0, 0, 0)
+
+
 def renewal_seconds(limits: JobLimits) -> float:
     """Seconds between two renewals of a lease."""
     return min(1.0, limits.lease_seconds / 5)
@@ -75,6 +78,13 @@ def reconciliation(
     ]
 
 
+def beat(
+    limits: JobLimits, process: str, turn_seconds: float, *, entry: str = "", worker: bool = False
+) -> list[str | int]:
+    """The arguments of beat.lua."""
+    return [limits.lease_ms, process, max(int(turn_seconds * 1000), 1), int(worker), entry]
+
+
 def _error(why: Fault) -> str:
     return json.dumps(asdict(why), separators=(",", ":"))
 
@@ -91,7 +101,8 @@ class Reconciler:
     runs no jobs, on an asynchronous Redis client with `decode_responses=True`."""
 
     def __init__(self, redis: Redis, limits: JobLimits) -> None:
-        self._script = redis.register_script(source("reconcile"))
+        self._beat = redis.register_script(source("beat"))
+        self._reconcile = redis.register_script(source("reconcile"))
         self._limits = limits
         self._name = uuid.uuid4().hex
         self._task: asyncio.Task[None] | None = None
@@ -108,12 +119,15 @@ class Reconciler:
                 await self._task
 
     async def _run(self) -> None:
-        args = reconciliation(self._limits, self._name, turn_seconds(self._limits))
+        seconds, done = turn_seconds(self._limits), None
+        args = reconciliation(self._limits, self._name, seconds)
         while True:
-            done = None
             try:
-                done = Reconciliation(*await self._script(args=args))
-                done.report()
+                had_turn = done is not None and done.turn
+                done = None
+                if had_turn or await self._beat(args=beat(self._limits, self._name, seconds)):
+                    done = Reconciliation(*await self._reconcile(args=args))
+                    done.report()
             except (RedisError, TimeoutError, OSError) as error:
                 log.debug("nothing is reconciled: %s", error)  # the requests that need Redis say so
             except Exception:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
@@ -16,7 +17,7 @@ from panoramas import batch_calls, calls
 from panoramas.arguments import png_bytes
 from panoramas.batch_calls import OnBatchProgress
 from panoramas.calls import OnProgress
-from panoramas.connection import PATIENCE_SECONDS, connect
+from panoramas.connection import PATIENCE_SECONDS, connect, sending
 from panoramas.exchange import Call, Outcome, Pause, Request, Tell, retrying, without_secrets
 from panoramas.feed import Feed
 from panoramas.files import replacing
@@ -158,7 +159,7 @@ class AsyncClient:
         while not feed.ended:
             outcome: Outcome = None
             try:
-                async with self._http.stream(**self._connection.arguments(feed.request)) as response:
+                async with self._open(feed.request) as response:
                     if not response.is_success:
                         await response.aread()
                     if feed.opened(response):
@@ -268,16 +269,22 @@ class AsyncClient:
 
     async def _send(self, request: Request) -> Outcome:
         try:
-            if request.sink is None:
-                return await self._http.request(**self._connection.arguments(request))
-            async with self._http.stream(**self._connection.arguments(request)) as response:
-                if response.is_success:
+            async with self._open(request) as response:
+                if request.sink is not None and response.is_success:
                     await _receive(response, request.sink)
                 else:
                     await response.aread()
                 return response
         except httpx.RequestError as error:
             return without_secrets(error)
+
+    @asynccontextmanager
+    async def _open(self, request: Request) -> AsyncIterator[httpx.Response]:
+        response = await self._http.send(self._connection.build(self._http, request), **sending(request))
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
 
 async def _receive(response: httpx.Response, sink: BinaryIO) -> None:

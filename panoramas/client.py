@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
@@ -19,7 +20,7 @@ from panoramas import batch_calls, calls
 from panoramas.arguments import png_bytes
 from panoramas.batch_calls import OnBatchProgress
 from panoramas.calls import OnProgress
-from panoramas.connection import DEFAULT_URL, PATIENCE_SECONDS, connect
+from panoramas.connection import DEFAULT_URL, PATIENCE_SECONDS, connect, sending
 from panoramas.exchange import Call, Outcome, Pause, Request, Tell, retrying, without_secrets
 from panoramas.feed import Feed
 from panoramas.files import replacing
@@ -162,7 +163,7 @@ class Client:
         while not feed.ended:
             outcome: Outcome = None
             try:
-                with self._http.stream(**self._connection.arguments(feed.request)) as response:
+                with self._open(feed.request) as response:
                     if not response.is_success:
                         response.read()
                     if feed.opened(response):
@@ -270,16 +271,22 @@ class Client:
 
     def _send(self, request: Request) -> Outcome:
         try:
-            if request.sink is None:
-                return self._http.request(**self._connection.arguments(request))
-            with self._http.stream(**self._connection.arguments(request)) as response:
-                if response.is_success:
+            with self._open(request) as response:
+                if request.sink is not None and response.is_success:
                     _receive(response, request.sink)
                 else:
                     response.read()
                 return response
         except httpx.RequestError as error:
             return without_secrets(error)
+
+    @contextmanager
+    def _open(self, request: Request) -> Iterator[httpx.Response]:
+        response = self._http.send(self._connection.build(self._http, request), **sending(request))
+        try:
+            yield response
+        finally:
+            response.close()
 
 
 def _receive(response: httpx.Response, sink: BinaryIO) -> None:

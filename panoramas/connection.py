@@ -21,6 +21,7 @@ C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 DEFAULT_URL = "http://127.0.0.1:8000"
 PATIENCE_SECONDS = 60.0
 TIMEOUT_SECONDS = 30.0
+_BARE_HEADERS = {"host", "accept", "accept-encoding", "connection", "user-agent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +33,28 @@ class Connection:
     timeout: httpx.Timeout
     patience: float
 
-    def arguments(self, request: Request) -> dict[str, Any]:
-        """A request's arguments for httpx. Most redirects are not followed: they could lead elsewhere."""
+    def build(self, http_client: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
+        """The request with every header. One that goes `elsewhere` has none of the caller's: they may be secrets."""
         headers = self.headers.copy()
         headers.update(request.headers)
         held = None if self.timeout.read is None else self.timeout.read + request.held
-        timeouts = {**self.timeout.as_dict(), "read": held}
-        return {
-            "method": request.method,
-            "url": self.base_url + request.path,
-            "headers": headers,
-            "content": request.content,
-            "timeout": httpx.Timeout(**timeouts),
-            "follow_redirects": request.follow,
-        }
+        built = http_client.build_request(
+            request.method,
+            request.path if request.elsewhere else self.base_url + request.path,
+            headers=headers,
+            content=request.content,
+            timeout=httpx.Timeout(**{**self.timeout.as_dict(), "read": held}),
+        )
+        if request.elsewhere:
+            for name in set(built.headers) - _BARE_HEADERS:
+                del built.headers[name]
+        return built
+
+
+def sending(request: Request) -> dict[str, Any]:
+    """How httpx is to send a request. It follows no redirect: that could lead the key to another host."""
+    auth = None if request.elsewhere else httpx.USE_CLIENT_DEFAULT
+    return {"auth": auth, "follow_redirects": False, "stream": True}
 
 
 def connect(

@@ -38,8 +38,7 @@ class Request:
         held: for how many seconds the server may delay the response.
         accepted: statuses besides 2xx that count as success.
         patience: retry for at most that many seconds, where that is less than the client's own patience.
-        follow: follow redirects, of images to a bucket. httpx keeps `Authorization` from other hosts, and a server that
-            was sent `X-API-Key` redirects nobody.
+        elsewhere: `path` is a whole address, to which neither the API key nor other headers of the caller are sent.
         sink: receives a successful response's body while it arrives; emptied before each try.
     """
 
@@ -51,7 +50,7 @@ class Request:
     busy: frozenset[int] = BUSY
     accepted: frozenset[int] = frozenset()
     patience: float = float("inf")
-    follow: bool = False
+    elsewhere: bool = False
     sink: BinaryIO | None = None
 
 
@@ -133,7 +132,8 @@ class Patience:
         left = self._deadline - time.monotonic()
         if seconds <= left and not _is_hopeless(outcome):
             if not self._warned:  # the user should know why nothing happens
-                log.warning("%s: %s; trying again for up to %.0f s", path, _describe(outcome), left)
+                where = path.partition("?")[0]  # without the signature of a bucket's address
+                log.warning("%s: %s; trying again for up to %.0f s", where, _describe(outcome), left)
                 self._warned = True
             return seconds
         if isinstance(outcome, httpx.Response):
@@ -154,7 +154,7 @@ def _where(outcome: httpx.RequestError | None, path: str) -> str:
     with suppress(RuntimeError):
         if outcome is not None:
             return str(outcome.request.url.copy_with(query=None))
-    return path
+    return path.partition("?")[0]
 
 
 def _is_hopeless(outcome: Outcome) -> bool:

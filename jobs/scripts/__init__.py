@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from importlib.resources import files
 
 from jobs import keys
@@ -14,6 +16,8 @@ SHARE = 4
 MOST_REFUSED = 64
 # A clock that is set back by less is not worth a whole lease for everybody.
 CLOCK_SLACK_MS = 1000
+# The time is written down again after this many milliseconds.
+NOTED_MS = 200
 # The share of a lease for which the time may go unnoted. Leases are renewed five times per lease, so that a jump of the
 # clock by less leaves all of them valid.
 LONGEST_GAP = 0.7
@@ -25,6 +29,10 @@ RECORD_BYTES = 1500
 MEMORY_FOR_SUBMITS = 0.9
 
 
+# A shared part is a list of definitions, each of which begins with `local` at the beginning of a line.
+_DEFINITION = re.compile(r"^(?=local )", re.MULTILINE)
+_NAME = re.compile(r"local (?:function )?(\w+)")
+_WORD, _COMMENT = re.compile(r"\w+"), re.compile(r"--.*")
 _SHARED = ("clock", "outbox", "observe", "prelude", "turns", "abilities", "faults")
 
 
@@ -66,13 +74,13 @@ def source(name: str) -> str:
         "RQ_JOB": keys.RQ_JOB,
     }
     flags = {"submit": "", "open_batch": "", "snapshot": " flags=no-writes"}
-    constants = ["#!lua" + flags.get(name, " flags=allow-oom")]
-    constants += [f"local {constant} = '{key}'" for constant, key in names.items()]
+    constants = [f"local {constant} = '{key}'" for constant, key in names.items()]
     numbers = {
         "WINDOW": WINDOW,
         "WORKER_SILENCE": keys.WORKER_SILENCE_MS,
         "CLOCK_SLACK": CLOCK_SLACK_MS,
         "LONGEST_GAP": LONGEST_GAP,
+        "NOTED_MS": NOTED_MS,
         "SHARE": SHARE,
         "RECORD_BYTES": RECORD_BYTES,
         "MOST_REFUSED": MOST_REFUSED,
@@ -83,7 +91,25 @@ def source(name: str) -> str:
         "IDEMPOTENCY_TTL": keys.IDEMPOTENCY_TTL_SECONDS,
     }
     constants += [f"local {constant} = {number}" for constant, number in numbers.items()]
-    return "\n".join([*constants, *map(_read, (*_SHARED, name))])
+    shared = [definition for part in _SHARED for definition in _DEFINITION.split(_read(part))]
+    header = "#!lua" + flags.get(name, " flags=allow-oom")
+    return "\n".join([header, *_needed([*constants, *shared], _read(name))])
+
+
+def _needed(definitions: Sequence[str], script: str) -> list[str]:
+    """The script, after those of the definitions that it uses. A call makes all of them anew, which for all that there
+    are would take longer than most transitions themselves."""
+    kept, words = [script], _words(script)
+    for definition in reversed(definitions):  # each uses only those before it
+        named = _NAME.match(definition)
+        if named and named[1] in words:
+            kept.append(definition)
+            words |= _words(definition)
+    return kept[::-1]
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(_COMMENT.sub("", text)))
 
 
 def _read(part: str) -> str:

@@ -4,6 +4,8 @@ if ARGV[3] == '1' then
   redis.call('HDEL', ABILITIES, ARGV[1])
   if redis.call('GET', RECONCILER) == ARGV[1] then redis.call('DEL', RECONCILER) end
 else
-  beat(ARGV[1], ARGV[2], now())
+  local at = now()
+  beat(ARGV[1], ARGV[2], at)
+  forget_dead_workers(at)
 end
 return nil

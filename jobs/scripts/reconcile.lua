@@ -9,6 +9,7 @@ local retention, process = tonumber(ARGV[2]), ARGV[9]
 local at, steady = tick(tonumber(ARGV[8]))
 if ARGV[11] == '1' then beat(process, ARGV[12], at) end
 if process ~= '' and not take_turn(RECONCILER, process, ARGV[10]) then return {0, 0, 0, 0} end
+forget_dead_workers(at)
 
 local function put_back(id)
   local key = JOB .. id

@@ -8,10 +8,14 @@ local function take_turn(turn, process, ms)
   return true
 end
 
--- Note a worker's heartbeat and what it can paint, and forget workers that have been silent for long.
+-- Note a worker's heartbeat and what it can paint.
 local function beat(worker, entry, at)
   redis.call('ZADD', WORKERS, at, worker)
   if entry ~= '' and redis.call('HGET', ABILITIES, worker) ~= entry then redis.call('HSET', ABILITIES, worker, entry) end
+end
+
+-- Forget workers that have been silent for long.
+local function forget_dead_workers(at)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', at - 4 * WORKER_SILENCE)) do
     redis.call('ZREM', WORKERS, dead)
     redis.call('HDEL', ABILITIES, dead)

@@ -22,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 INTERRUPTED = 130
+_HURRIED_SECONDS = 10.0  # to wait for a response, in a command that does not try again
 
 Url = Annotated[str, typer.Option(envvar="PANORAMAS_URL", help="Address of the service.")]
 ApiKey = Annotated[
@@ -67,7 +68,7 @@ def connected(url: str, api_key: str, patience: float) -> Iterator[Client]:
         InvalidArgumentError: naming the option at fault.
     """
     try:
-        client = Client(url, api_key=api_key, patience=patience)
+        client = Client(url, api_key=api_key, timeout=None if patience else _HURRIED_SECONDS, patience=patience)
     except InvalidArgumentError as error:
         options = {"base_url": "--url (PANORAMAS_URL)", "api_key": "--api-key (PANORAMAS_API_KEY)"}
         name, _, rest = str(error).partition(" ")

@@ -58,24 +58,29 @@ def save(client: Client, job: Job, output: Output) -> None:
     again = f"`panoramas wait {job.id} -o FILE` fetches it"
     try:
         data, form = _fetch(client, job, output.format)
+        reason = _write(output, data, form)
+        if reason:
+            place = save_elsewhere(data, f"panorama-{job.id}.{form}")
     except KeyboardInterrupt:
         _interrupted(f"Interrupted. The picture of job {job.id} is painted: {again}")
     except ServiceError:
         console.print(f"The picture of job {job.id} is painted, but was not received: {again}")
         raise
-    reason = None
-    if form != output.format:
-        reason = f"the service has no {output.format} of this picture"
-    else:
-        try:
-            output.write(data)
-        except OSError as error:
-            reason = f"{output} cannot be written any more: {error.strerror or error}"
     if reason:
-        place = save_elsewhere(data, f"panorama-{job.id}.{form}")
         console.print(printable(f"{reason}. {f'The picture was saved as {place}' if place else again}"))
         raise typer.Exit(1)
     _describe(job, output)
+
+
+def _write(output: Output, data: bytes, form: str) -> str | None:
+    """Write the picture; why it was not possible, or None."""
+    if form != output.format:
+        return f"The service has no {output.format} of this picture"
+    try:
+        output.write(data)
+    except OSError as error:
+        return f"{output} cannot be written any more: {error.strerror or error}"
+    return None
 
 
 def _fetch(client: Client, job: Job, form: str) -> tuple[bytes, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import json
 import os
@@ -14,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from panoramas import AsyncClient, Client, InvalidArgumentError
+from panoramas import AsyncClient, Client, InvalidArgumentError, Job, ServiceError
+from service.openapi_examples import JOB
 from testkit.answers import Answers, answering
 from testkit.processes import ROOT
 
@@ -96,6 +98,35 @@ def test_a_redirect_is_told_and_never_followed_with_the_key(answers: Answers) ->
         with Client(answers.url, http_client=ours, api_key="key") as client, pytest.raises(Exception, match="307"):
             client.models()
         assert elsewhere.received == []
+
+
+def test_a_png_is_fetched_from_a_bucket_without_the_key_or_any_header_of_the_callers(answers: Answers) -> None:
+    png = b"\x89PNG"
+    job = {**JOB, "result": {**JOB["result"], "sha256": hashlib.sha256(png).hexdigest()}}
+
+    async def fetch() -> bytes:
+        async with AsyncClient(answers.url, api_key="5ecret", headers={"X-Tenant": "5ecret"}) as client:
+            return await client.image(Job.of(job))
+
+    with answering() as bucket, httpx.Client(auth=("5ecret", "5ecret"), cookies={"a": "5ecret"}) as ours:
+        bucket.body = png
+        answers.status, answers.headers = 307, {"Location": f"{bucket.url}/pictures/a.png?signature=x"}
+        for options in ({"http_client": ours}, {"headers": {"X-Tenant": "5ecret"}}):
+            with Client(answers.url, api_key="5ecret", **options) as client:  # type: ignore[arg-type]
+                assert client.image(Job.of(job)) == png
+                with pytest.raises(ServiceError, match="307"):
+                    client.image(Job.of(job), format="webp")  # which no digest verifies
+        assert asyncio.run(fetch()) == png
+        assert bucket.paths == ["/pictures/a.png?signature=x"] * 3
+        assert "5ecret" in str(answers.received)
+        assert "5ecret" not in str(bucket.received)
+        bucket.body = b"another"
+        with Client(answers.url) as client, pytest.raises(ServiceError, match="sha256"):
+            client.image(Job.of(job))
+        for location in ("", "ftp://host/a", "http://a b:c/"):
+            answers.headers = {"Location": location}
+            with Client(answers.url, patience=0) as client, pytest.raises(ServiceError):
+                client.image(Job.of(job))
 
 
 def test_a_proxy_is_asked_and_one_that_is_none_is_refused(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
+from dataclasses import dataclass
 
+import httpx
 import pytest
 
 from jobs.record import State
+from panoramas.cli import main
+from panoramas.cli.client import AT_ONCE
+from panoramas.cli.common import connected
 from testkit.command_line import OURS, run
 from testkit.http import batch_items, jobs_made
 from testkit.processes import free_port
@@ -55,20 +61,45 @@ def test_submit_under_a_key_makes_one_job(workerless: WorkerlessApi) -> None:
     assert jobs_made(workerless.stack) == before + 1
 
 
+@dataclass
+class InProcess:
+    """The command line in this process, for commands that end before they do anything: a process takes a second."""
+
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *command: str) -> tuple[int, str, str]:
+        self.monkeypatch.setattr(sys, "argv", ["panoramas", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *self.capsys.readouterr()
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    return InProcess(monkeypatch, capsys)
+
+
 @pytest.mark.parametrize("command", [["status", "a"], ["cancel", "a"], ["delete", "a"], ["list"], ["models"]])
-def test_a_service_that_is_not_there_is_told_at_once(command: list[str]) -> None:
+def test_a_service_that_is_not_there_is_told_at_once(in_process: InProcess, command: list[str]) -> None:
     start = time.monotonic()
-    done = run(*command, "--url", f"http://127.0.0.1:{free_port()}")
-    assert time.monotonic() - start < 15, "a busy machine starts Python slowly; it waited for a minute"
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "does not respond" in done.stderr
-    assert done.stderr.count("\n") == 1
+    status, printed, told = in_process(*command, "--url", f"http://127.0.0.1:{free_port()}")
+    assert time.monotonic() - start < 15, "it tried for a minute"
+    assert (status, printed) == (1, "")
+    assert "does not respond" in told
+    assert told.count("\n") == 1
 
 
-def test_a_command_that_waits_for_the_service_says_so() -> None:
+def test_a_service_that_hangs_is_given_up_soon_by_commands_that_only_look() -> None:
+    for patience, seconds in ((AT_ONCE, 10), (60.0, 30)):
+        with connected("http://host", "", patience) as client:
+            assert client._connection.timeout == httpx.Timeout(seconds)
+
+
+def test_a_command_that_waits_for_the_service_says_so(in_process: InProcess) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    done = run("submit", "hills", "--patience", "1", "--url", url)
-    assert "trying again for up to 1 s" in done.stderr
+    status, _, told = in_process("submit", "hills", "--patience", "1", "--url", url)
+    assert (status, "trying again for up to 1 s" in " ".join(told.split())) == (1, True), told
 
 
 @pytest.mark.parametrize(
@@ -85,16 +116,22 @@ def test_a_command_that_waits_for_the_service_says_so() -> None:
         (["submit", "hills", "--idempotency-key", ""], {}, "idempotency_key: is empty"),
         (["up", "--port", "99999"], {}, "--port"),
         (["api", "--port", "-1"], {}, "--port"),
-        (["up"], {"PANORAMAS_PORT": "99999"}, "PANORAMAS_PORT"),
         (["list", "--limit", "0"], {}, "--limit"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_a_sentence_and_status_two(
-    command: list[str], environment: dict[str, str], told: str
+    in_process: InProcess, command: list[str], environment: dict[str, str], told: str
 ) -> None:
-    done = run(*command, **environment)
-    assert (done.returncode, done.stdout, told in done.stderr) == (2, "", True), done.stderr
-    assert "5ecret" not in done.stderr
+    for name, value in environment.items():
+        in_process.monkeypatch.setenv(name, value)
+    status, printed, errors = in_process(*command)
+    assert (status, printed, told in errors) == (2, "", True), errors
+    assert "5ecret" not in errors
+
+
+def test_a_bad_port_of_the_environment_is_a_sentence_and_status_two() -> None:
+    done = run("up", PANORAMAS_PORT="99999")
+    assert (done.returncode, "PANORAMAS_PORT" in done.stderr) == (2, True), done.stderr
 
 
 def test_the_version_is_printed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from jobs.record import State
 from panoramas import InvalidArgumentError
 from panoramas.cli.output import Output
 from panoramas.formats import format_of
@@ -136,6 +138,18 @@ def test_the_format_follows_the_extension(workerless: WorkerlessApi, tmp_path: P
         assert done.stdout.startswith(f"{tmp_path / name}: 256x136, seed 7")
         assert done.stdout.count("\n") == 1
     assert [format_of(Path(name)) for name in ("a.png", "a.jpeg", "a.jpg", "a.avif")] == ["png", "jpeg", "jpeg", "avif"]
+
+
+def test_a_picture_too_large_for_its_format_is_saved_as_a_png(workerless: WorkerlessApi, tmp_path: Path) -> None:
+    record, buffer = workerless.claim(workerless.submit()["id"]), io.BytesIO()
+    Image.new("RGB", (17_000, 8)).save(buffer, "PNG")
+    stored = workerless.store.put(record.id, record.token, buffer.getvalue())
+    result = {"key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, "width": 17_000, "height": 8}
+    workerless.claims.finish(record.id, record.token, State.SUCCEEDED, result=result, timings={})
+    done = run("wait", record.id, "-o", str(tmp_path / "x.webp"), "--url", workerless.stack.url, cwd=tmp_path)
+    assert (done.returncode, "has no webp of this picture" in done.stderr) == (1, True), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"panorama-{record.id}.png"]
+    assert look_at(tmp_path / f"panorama-{record.id}.png") == ("PNG", (17_000, 8))
 
 
 def test_a_dash_is_standard_output_and_a_png_is_painted_again(stack: Stack, tmp_path: Path) -> None:

@@ -59,4 +59,4 @@ def test_a_worker_whose_model_process_does_not_start_is_not_counted_as_one_that_
     job_id = checker.submit()
     worker(checker)
     assert checker.ended(job_id)["attempt"] == 1
-    assert checker.http.get("/readyz").json()["workers"] == 1
+    eventually(lambda: checker.http.get("/readyz").json()["workers"] == 1, 20)
