@@ -35,6 +35,7 @@ chaos: setup-dev ## 500 jobs under random signals, then the longer tests of faul
 
 contract: setup-dev ## schemathesis against the running service, more than 5,000 requests; clients in five languages
 	$(BIN)/python -m tests.service.contract --cases 300
+	$(BIN)/python -m tests.service.contract --cases 100 --guarded
 	$(BIN)/python -m tests.service.generators
 
 hostile: setup-dev ## floods of every shape at a running API, while its health is measured: four minutes

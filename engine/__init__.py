@@ -1,5 +1,5 @@
 """MultiDiffusion panoramas from Stable Diffusion models: knows no HTTP, no Redis and no queue.
 
-Nothing heavy is imported here, so that `recipe.fields`, `recipe.models` and `engine.views` stay usable where torch
+Nothing heavy is imported here, so that `recipe.fields`, `recipe.models` and `recipe.views` stay usable where torch
 is not installed.
 """

@@ -7,10 +7,13 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipe.errors import PaintError
-from recipe.fields import Field, Recipe
+from recipe.field import Field
+from recipe.fields import Recipe
 from recipe.models import BUILTIN, ModelSpec, find_model
+from recipe.regions import parse_region
 from recipe.request import REQUEST_FIELDS, resolve
 
 
@@ -32,14 +35,30 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+_REGION_HELP = (
+    "A box of the canvas, in shares of its width and height, and its own prompt; may be given more than once. Or a JSON"
+    " object with any field of a region"
+)
+
+
 def _add_flag(p: argparse.ArgumentParser, name: str, spec: Field) -> None:
     """A field of the request as a flag; what is not given is None, and the model's own default holds."""
     flag = f"--{spec.flag or name}"
-    if spec.kind is bool:
+    if name == "regions":
+        metavar = "LEFT,TOP,RIGHT,BOTTOM:PROMPT"
+        p.add_argument(flag, dest=name, action="append", type=_region, metavar=metavar, help=_REGION_HELP)
+    elif spec.kind is bool:
         p.add_argument(flag, dest=name, action="store_true", default=None, help=spec.help)
     else:
         choices = spec.choices or None
         p.add_argument(flag, dest=name, type=spec.kind, choices=choices, required=spec.required, help=spec.help)
+
+
+def _region(text: str) -> dict[str, Any]:
+    try:
+        return parse_region(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @dataclass

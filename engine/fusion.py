@@ -13,7 +13,7 @@ from types import EllipsisType
 import torch
 
 from engine.tiles import Tile
-from engine.views import View
+from recipe.views import View
 
 
 def window_weights(kind: str, window: int) -> torch.Tensor:
@@ -49,8 +49,7 @@ class Fusion:
 
     def begin(self, canvas: torch.Tensor) -> FusedCanvas:
         """Fuse what tiles of `canvas` (1, C, H, W) will say."""
-        width = canvas.shape[-1]
-        source = torch.cat([canvas, canvas[..., : self.extent - width]], dim=-1) if self.extent > width else canvas
+        source = extended(canvas, self.extent)
         sums = torch.zeros(source.shape, dtype=torch.float32, device=canvas.device)
         return FusedCanvas(source, sums, self.total_weight)
 
@@ -65,12 +64,12 @@ class FusedCanvas:
 
     def crops(self, tiles: Sequence[Tile]) -> torch.Tensor:
         """The tiles' parts of the canvas, (n, C, h, w)."""
-        return torch.cat([self.source[_cells(tile.view)] for tile in tiles])
+        return torch.cat([self.source[cells_of(tile.view)] for tile in tiles])
 
     def add(self, tiles: Sequence[Tile], predictions: torch.Tensor) -> None:
         """Take in predictions (n, C, h, w) of `tiles`."""
         for tile, prediction in zip(tiles, predictions.float(), strict=True):
-            self.sums[_cells(tile.view)] += prediction * tile.weight
+            self.sums[cells_of(tile.view)] += prediction * tile.weight
 
     def mean(self) -> torch.Tensor:
         """The fused prediction (1, C, H, W), fp32."""
@@ -79,15 +78,26 @@ class FusedCanvas:
 
 def plan_fusion(views: Sequence[View], weights: torch.Tensor, height: int, width: int) -> Fusion:
     """Precompute what each cell's weights sum to on a canvas of `height` x `width` cells, on the weights' device."""
-    tiles = tuple(Tile(view, weights) for view in views)
-    extent = max(width, *(view.right for view in views))
-    total = torch.zeros(1, 1, height, extent, device=weights.device)
+    return fusion_of([Tile(view, weights) for view in views], height, width)
+
+
+def fusion_of(tiles: Sequence[Tile], height: int, width: int) -> Fusion:
+    """As `plan_fusion`, of tiles whose weights may differ. Together they must cover the canvas."""
+    extent = max(width, *(tile.view.right for tile in tiles))
+    total = torch.zeros(1, 1, height, extent, device=tiles[0].weight.device)
     for tile in tiles:
-        total[_cells(tile.view)] += tile.weight
-    return Fusion(tiles, _fold(total, width), extent)
+        total[cells_of(tile.view)] += tile.weight
+    return Fusion(tuple(tiles), _fold(total, width), extent)
 
 
-def _cells(view: View) -> tuple[EllipsisType, slice, slice]:
+def extended(canvas: torch.Tensor, extent: int) -> torch.Tensor:
+    """A canvas (..., H, W) with its first columns repeated behind the last, up to a width of `extent`."""
+    beyond = extent - canvas.shape[-1]
+    return torch.cat([canvas, canvas[..., :beyond]], dim=-1) if beyond > 0 else canvas
+
+
+def cells_of(view: View) -> tuple[EllipsisType, slice, slice]:
+    """Index of a view's cells in a tensor (..., H, extent)."""
     return (..., slice(view.top, view.bottom), slice(view.left, view.right))
 
 

@@ -23,9 +23,9 @@ from engine.guidance import Guidance
 from engine.model import Model
 from engine.speed.heap import give_freed_memory_back
 from engine.tiles import Tile
-from engine.views import View
 from recipe.errors import FieldError, RecipeError
 from recipe.fields import Recipe
+from recipe.views import View
 
 # For workspaces of libraries, and for memory that an allocator holds in pieces too small to use.
 _MARGIN = 1.2
@@ -71,18 +71,24 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes beside the weights: of a network call by its rows, and of a decode by its latent cells."""
+    """Bytes beside the weights: of a network call by its rows, of a decode by its latent cells, and to encode a picture
+    of one view's size.
+    """
 
     unet_fixed: float
     unet_sample: float
     decode_fixed: float
     decode_cell: float
+    encode_view: float = 0.0
 
     def unet(self, samples: int) -> int:
         return int(_MARGIN * (self.unet_fixed + samples * self.unet_sample))
 
     def decode(self, cells: int) -> int:
         return int(_MARGIN * (self.decode_fixed + cells * self.decode_cell))
+
+    def encode(self) -> int:
+        return int(_MARGIN * self.encode_view)
 
 
 def measure(model: Model) -> Footprint:
@@ -102,15 +108,22 @@ def measure(model: Model) -> Footprint:
     def decode(width: int) -> object:
         return model.run_decoder(latents(width).to(model.dtype), False)
 
+    def encode() -> object:
+        side = model.facts.window_px
+        return model.run_encoder(torch.zeros(1, 3, side, side, dtype=model.dtype, device=model.device))
+
     one, two = peak_bytes(lambda: predict(1)), peak_bytes(lambda: predict(2))
     # Wide enough that a decoder's strips, whose size is bounded, are a small part.
     narrow, wide = peak_bytes(lambda: decode(4 * window)), peak_bytes(lambda: decode(8 * window))
     by_cell = (wide - narrow) / (4 * window * window)
+    # A decoder that runs in a wider type takes its tensors and its weights in that type.
+    wider = model.decoder_dtype.itemsize / model.dtype.itemsize
     return Footprint(
         unet_fixed=max(2 * one - two, 0),
         unet_sample=(two - one) / 2,
-        decode_fixed=max(2 * narrow - wide, 0),
-        decode_cell=by_cell,
+        decode_fixed=wider * max(2 * narrow - wide, 0) + (wider - 1) * model.decoder_nbytes,
+        decode_cell=wider * by_cell,
+        encode_view=wider * peak_bytes(encode) + (wider - 1) * model.decoder_nbytes,
     )
 
 
@@ -156,7 +169,8 @@ def needed_bytes(footprint: Footprint, model: Model, params: Recipe, views: int)
     factor = model.facts.latent_factor
     cells = (params.width // factor) * (params.height // factor)
     canvas = 16 * cells * model.latent_channels * 4  # the canvas, its fusion and a solver's memory, in fp32
-    return canvas + max(footprint.decode(cells), footprint.unet(2 * views))
+    grounds = footprint.encode() if params.bootstraps_at(0) else 0
+    return canvas + max(footprint.decode(cells), footprint.unet(2 * views), grounds)
 
 
 def fit(footprint: Footprint, model: Model, params: Recipe, batches: MicroBatches, free_bytes: int) -> MicroBatches:

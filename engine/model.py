@@ -47,7 +47,7 @@ class Model(Protocol):
         """Take the weights to `device`; the model paints on its own device alone."""
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; every part that is ignored gets a notice."""
+        """Embed all prompts; every part that is ignored gets a notice."""
 
     def blank_text(self) -> Conditioning:
         """Embeddings of the right shapes without a meaning, for measuring."""
@@ -57,6 +57,20 @@ class Model(Protocol):
 
         `timestep` is a scalar on the model's device.
         """
+
+    @property
+    def decoder_dtype(self) -> torch.dtype:
+        """What the decoder runs in, which may be wider than `dtype`."""
+
+    @property
+    def decoder_nbytes(self) -> int:
+        """Bytes of the VAE's weights in `dtype`."""
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (n, 3, H, W) in [-1, 1] to latents (n, C, H / f, W / f) as the network knows them, fp32."""
+
+    def run_encoder(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels in the encoder's dtype to latents in its own scale, fp32, whatever comes out."""
 
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
         """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32."""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import torch
 
 from engine.batching import MicroBatches
 from engine.errors import BadPicture
-from engine.fusion import Fusion, plan_fusion, window_weights
 from engine.guidance import guidance_at
+from engine.inputs.grounds import Grounds
 from engine.inputs.notices import Notice
+from engine.inputs.regions import fusion_plan
 from engine.inputs.text import Conditioning
 from engine.model import Model
 from engine.sampler import OnStep, denoise, initial_noise
 from engine.schedulers import make_scheduler
-from engine.views import plan_views
 from recipe.fields import Recipe
 
 # Called with "encoding", "denoising" and "decoding" as each begins
@@ -88,14 +87,21 @@ def paint(
 
 def _notices(model: Model, recipe: Recipe) -> tuple[Notice, ...]:
     """What the picture does not show although it was asked for."""
-    if not recipe.negative_prompt or (recipe.guidance_scale > 1 and not model.facts.embeds_guidance):
-        return ()
+    named = {"": recipe} | {f"regions/{index}/": region for index, region in enumerate(recipe.regions)}
+    return tuple(
+        _unused_notice(f"{path}negative_prompt", model)
+        for path, asked in named.items()
+        if asked.negative_prompt and (asked.guidance_scale <= 1 or model.facts.embeds_guidance)
+    )
+
+
+def _unused_notice(path: str, model: Model) -> Notice:
     why = (
         "this model gets the guidance scale as an input"
         if model.facts.embeds_guidance
         else "guidance_scale is at most 1"
     )
-    return (Notice("negative-prompt-unused", f"negative_prompt has no part in the picture: {why}"),)
+    return Notice("negative-prompt-unused", f"{path} has no part in the picture: {why}")
 
 
 def paint_latents(
@@ -110,38 +116,18 @@ def paint_latents(
     factor = model.facts.latent_factor
     height, width = recipe.height // factor, recipe.width // factor
     noise, generator = initial_noise(model.latent_channels, height, width, recipe.seed)
+    noise = noise.to(model.device)
     return denoise(
         model,
-        noise.to(model.device),
+        noise,
         make_scheduler(recipe.scheduler, model.facts.schedule, recipe.num_inference_steps, seed=recipe.seed),
-        fusion_at=fusion_plan(recipe, model.facts.window, height, width, model.device),
+        fusion_at=fusion_plan(recipe, model.facts, model.device),
         guidance_at=partial(guidance_at, recipe, conditioning, embedded=model.facts.embeds_guidance),
+        grounds=Grounds.of(model, recipe, noise),
         batches=batches,
         generator=generator,
         on_step=on_step,
     )
-
-
-def fusion_plan(recipe: Recipe, window: int, height: int, width: int, device: torch.device) -> Callable[[int], Fusion]:
-    """The tiles of each step on a canvas of `height` x `width` cells: the same for all, or each shifted anew."""
-    weights = window_weights(recipe.view_weights, window).to(device)
-
-    def planned(shift: tuple[int, int]) -> Fusion:
-        views = plan_views(height, width, window, recipe.view_stride, circular=recipe.circular, shift=shift)
-        return plan_fusion(views, weights, height, width)
-
-    if not recipe.shift_views:
-        fixed = planned((0, 0))
-        return lambda _step: fixed
-    rng, shifts = random.Random(recipe.seed), list[tuple[int, int]]()
-
-    @lru_cache(maxsize=1)  # solvers of second order ask twice in one step
-    def shifted(step: int) -> Fusion:
-        while len(shifts) <= step:
-            shifts.append((rng.randrange(recipe.view_stride), rng.randrange(recipe.view_stride)))
-        return planned(shifts[step])
-
-    return shifted
 
 
 def to_pixels(decoded: torch.Tensor) -> np.ndarray:

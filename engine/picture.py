@@ -95,6 +95,10 @@ def a1111_parameters(params: Recipe, model: str) -> str:
         settings["CFG rescale"] = f"{params.guidance_rescale:g}"
     if (params.guidance_start, params.guidance_end) != (0.0, 1.0):
         settings["CFG interval"] = f"{params.guidance_start:g}-{params.guidance_end:g}"
+    if params.regions:
+        settings["Regions"] = len(params.regions)
+        settings["Region feather"] = f"{params.region_feather:g}"
+        settings["Region bootstrap"] = f"{params.region_bootstrap:g}"
     lines = [params.prompt]
     if params.negative_prompt:
         lines.append(f"Negative prompt: {params.negative_prompt}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ import torch
 from engine.batching import MicroBatches
 from engine.fusion import Fusion
 from engine.guidance import Guidance
+from engine.inputs.grounds import Grounds, Look
 from engine.model import Model
 from engine.schedulers import solver_steps
+from engine.tiles import Tile
 
 # (network calls done, all of them, canvas (1, C, H, W)); raises engine.errors.Interrupted to end the loop
 OnStep = Callable[[int, int, torch.Tensor], None]
@@ -34,15 +37,16 @@ def denoise(
     scheduler: Any,
     *,
     fusion_at: Callable[[int], Fusion],
-    guidance_at: Callable[[int, int], Guidance],
+    guidance_at: Callable[[int], Guidance],
+    grounds: Grounds | None = None,
     batches: MicroBatches,
     generator: torch.Generator,
     on_step: OnStep,
 ) -> torch.Tensor:
     """Take the canvas (1, C, H, W) from noise to latents, fp32.
 
-    `fusion_at` gives the tiles of a step, counted from 0, and `guidance_at` the guidance of a step of all steps. Steps
-    are the solver's: both calls of a solver of second order see the same tiles and guidance.
+    `fusion_at` gives the tiles of a step, counted from 0, `guidance_at` its guidance, and `grounds` what the network
+    sees around regions. Steps are the solver's: both calls of a solver of second order see the same of each.
     Stochastic schedulers draw a step's noise once for the canvas, after fusion: averaging a draw a view would shrink
     its deviation and blur the picture.
     """
@@ -56,11 +60,19 @@ def denoise(
     for call, timestep in enumerate(scheduler.timesteps):
         step = step_of[call]
         source = scheduler.scale_model_input(canvas, timestep)
-        fusion, guidance = fusion_at(step), guidance_at(step, step_of[-1] + 1)
-        prediction = predict(model, source, on_device[call], fusion, guidance, batches)
+        fusion = fusion_at(step)
+        look: Look = canvas_itself
+        if grounds:
+            fusion, look = grounds.behind(fusion, step), grounds.look(scheduler, timestep)
+        prediction = predict(model, source, on_device[call], fusion, guidance_at(step), batches, look)
         canvas = scheduler.step(prediction, timestep, canvas, **step_options, return_dict=False)[0]
         on_step(call + 1, total, canvas)
     return canvas
+
+
+def canvas_itself(crops: torch.Tensor, _tiles: Sequence[Tile]) -> torch.Tensor:
+    """What the network sees of the canvas, where nothing is put before or behind it: its crops."""
+    return crops
 
 
 def predict(
@@ -70,14 +82,15 @@ def predict(
     fusion: Fusion,
     guidance: Guidance,
     batches: MicroBatches,
+    look: Look = canvas_itself,
 ) -> torch.Tensor:
     """The fused, guided prediction (1, C, H, W), fp32, for a canvas of that shape. `timestep` is on its device."""
     fused = fusion.begin(canvas)
     height, width = canvas.shape[-2:]
-    for batch in batches.split(fusion.tiles):
+    for batch in chain.from_iterable(map(batches.split, guidance.groups(fusion.tiles))):
         with batch as tiles:
-            rows = guidance.rows(fused.crops(tiles), tiles, (height, width))
-            fused.add(tiles, guidance.combine(model.predict(rows, timestep)))
+            rows = guidance.rows(look(fused.crops(tiles), tiles), tiles, (height, width))
+            fused.add(tiles, guidance.combine(model.predict(rows, timestep), tiles))
     return fused.mean()
 
 

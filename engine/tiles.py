@@ -8,19 +8,22 @@ from dataclasses import dataclass
 import torch
 
 from engine.inputs.text import TextEmbedding
-from engine.views import View
+from recipe.views import View
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A view together with the region of the canvas that it is painted for, counted from 0, and its fusion weight.
+    """A view together with the region of the canvas that it is painted for and its fusion weight.
 
-    `weight` (window, window), fp32, is the window's weight times the region's mask over this view.
+    Regions are counted from 1; 0 is what no region covers. `weight` (window, window), fp32, is the window's weight
+    times the region's mask over this view. `ground` is the number of the plain ground that lies behind the region
+    (`engine.inputs.grounds`), None where the network sees the canvas itself.
     """
 
     view: View
     weight: torch.Tensor
     region: int = 0
+    ground: int | None = None
 
 
 # The text of every region in one branch of the guidance: the prompts, or the negative prompts
@@ -32,14 +35,14 @@ class Rows:
     """The batch of one network call, branch by branch: row `b * len(tiles) + i` is tile i in branch b.
 
     `crops` (n, C, h, w) are the tiles' parts of the canvas, each once; `canvas` its height and width in latent cells.
-    `guidance_scale` is an input of some models (`ModelFacts.embeds_guidance`).
+    `guidance_scales`, of each tile, are an input of some models (`ModelFacts.embeds_guidance`).
     """
 
     crops: torch.Tensor
     tiles: Sequence[Tile]
     branches: Sequence[Branch]
     canvas: tuple[int, int]
-    guidance_scale: float = 1.0
+    guidance_scales: Sequence[float]
 
     def __len__(self) -> int:
         return len(self.tiles) * len(self.branches)

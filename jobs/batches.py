@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
-from jobs.board import JobBoard, QueueFull
+from jobs.board import JobBoard
 from jobs.envelope import envelope
 from jobs.idempotency import Idempotency, KeyReused
 from jobs.limits import JobLimits
@@ -34,11 +35,13 @@ class NewJob:
     metadata: Mapping[str, Any]
     priority: Priority
     webhook_url: str | None = None
+    network_samples: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The fields that the job's record starts with."""
         own = {"input": dict(self.params), "metadata": dict(self.metadata), "batch_index": self.index}
-        return own | ({"webhook_url": self.webhook_url} if self.webhook_url else {})
+        optional = {"webhook_url": self.webhook_url, "network_samples": self.network_samples}
+        return own | {name: value for name, value in optional.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,15 @@ class Batches:
         fields = {"total": total, "refused": refused, "errors": list(errors)}
         if idempotency:
             fields["fingerprint"] = idempotency.fingerprint
-        outcome, found = await self._open(
-            keys=[idempotency.redis_key(f"{owner}\0batch")] if idempotency else [],
-            args=[batch_id, owner, JobLimits().tombstone_seconds, *pairs(fields)],
-        )
+        key = idempotency.redis_key(f"{owner}\0batch") if idempotency else None
+        try:
+            outcome, found = await self._open(
+                keys=[key] if key else [], args=[batch_id, owner, JobLimits().tombstone_seconds, *pairs(fields)]
+            )
+        except OutOfMemoryError:  # which is no reason not to find one that is there
+            outcome, found = "replayed", await self._redis.get(key) if key else None
+            if found is None:
+                raise
         batch = await self.get(found, replayed=outcome == "replayed")
         if batch is None:
             raise RuntimeError(f"batch {found} expired before its Idempotency-Key")
@@ -126,8 +134,8 @@ class Batches:
                         pipe, job_id(batch.id, job.index), job.record(), batch.owner, job.priority, batch.id
                     )
                 outcomes = [outcome for outcome, *_ in await pipe.execute()]
-            if full := next((outcome for outcome in outcomes if outcome in ("full", "own-full")), None):
-                raise QueueFull(retry_after=await self._board.pace_seconds(), own=full == "own-full")
+            for outcome in set(outcomes):
+                await self._board.raise_if_full(outcome)
 
     async def get(self, batch_id: str, *, replayed: bool = False) -> Batch | None:
         """The current state of a batch; None when the id is unknown or long expired."""

@@ -35,6 +35,10 @@ class QueueFull(Exception):
         self.own = own
 
 
+class KeptFull(QueueFull):
+    """As much is kept for this owner as may be, until jobs are deleted or expire; nothing was accepted."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobView:
     """A record, with its position in the queue (0 is next) and the estimated seconds until its end, where known.
@@ -52,12 +56,19 @@ class JobBoard:
     """Submits, reads and cancels jobs, on an asynchronous Redis client with `decode_responses=True`."""
 
     def __init__(
-        self, redis: Redis, *, retention_seconds: int, max_queued: int, max_queued_per_owner: int | None = None
+        self,
+        redis: Redis,
+        *,
+        retention_seconds: int,
+        max_queued: int,
+        max_queued_per_owner: int | None = None,
+        max_kept_bytes: int = 1 << 40,
     ) -> None:
         self._redis = redis
         self._retention_ms = retention_seconds * 1000
         self._max_queued = max_queued
         self._max_own = max_queued_per_owner or max_queued
+        self._max_kept = max_kept_bytes
         self._submit = redis.register_script(source("submit"))
         self._cancel = redis.register_script(source("cancel"))
         self._snapshot = redis.register_script(source("snapshot"))
@@ -74,6 +85,7 @@ class JobBoard:
         priority: Priority = "interactive",
         idempotency: Idempotency | None = None,
         webhook_url: str | None = None,
+        network_samples: int | None = None,
     ) -> JobView:
         """Accept a job: once this returns, it will reach a terminal state. Owners take turns in the queue.
         `webhook_url` is called when it ends (see `jobs.outbox`).
@@ -87,11 +99,12 @@ class JobBoard:
             record["fingerprint"] = idempotency.fingerprint
         if webhook_url:
             record["webhook_url"] = webhook_url
+        if network_samples is not None:
+            record["network_samples"] = network_samples
         key = idempotency.redis_key(owner) if idempotency else None
         answer = await self.send_submit(self._redis, job_id, record, owner, priority, idempotency_key=key)
         outcome, found_id, *snapshot = answer
-        if outcome in ("full", "own-full"):
-            raise QueueFull(retry_after=await self.pace_seconds(), own=outcome == "own-full")
+        await self.raise_if_full(outcome)
         if outcome == "replayed" and idempotency:
             return await self._replay(found_id, idempotency)
         # "exists": redis-py repeated a call whose answer was lost. Ids are random, so the job is this one.
@@ -114,12 +127,19 @@ class JobBoard:
         """Run submit.lua on `client`, which may be a pipeline; that script documents the answer."""
         if traceparent := tracing.current():
             record = {**record, "traceparent": traceparent}
-        limits = (self._max_queued, self._max_own)
+        limits = (self._max_queued, self._max_own, self._max_kept)
         return self._submit(
             keys=[idempotency_key] if idempotency_key else [],
             args=[envelope(), job_id, *limits, priority, owner, batch, *pairs(record)],
             client=client,
         )
+
+    async def raise_if_full(self, outcome: str) -> None:
+        """Raises QueueFull for the outcomes of `send_submit` that say so."""
+        if outcome == "own-kept":
+            raise KeptFull(retry_after=30.0)
+        if outcome in ("full", "own-full"):
+            raise QueueFull(retry_after=await self.pace_seconds(), own=outcome == "own-full")
 
     async def room(self, owner: str) -> tuple[int, int]:
         """How many jobs `owner` could submit now, and how many at most if none of its own were waiting."""

@@ -25,6 +25,7 @@ panoramas:index:{owner} sorted set  an owner's jobs; with `:{state}` appended, t
 panoramas:idempotency:{digest}      id of the job that was created under an owner's Idempotency-Key
 panoramas:batch:{id}    hash        a batch: its owner, when it was created, how many items were valid and how many not
 panoramas:batch-jobs:{id}           sorted set  a batch's jobs, with `:{state}` as above
+panoramas:owner-bytes   hash        bytes kept for each owner's jobs that have not expired
 panoramas:tally         hash        total numbers of ended jobs, by state
 panoramas:metrics       hash        histograms that the workers add to (see `jobs.metrics`)
 panoramas:memory        hash        each worker's GPU memory, as last reported
@@ -72,6 +73,7 @@ INDEX = PREFIX + "index:"
 IDEMPOTENCY = PREFIX + "idempotency:"
 BATCH = PREFIX + "batch:"
 BATCH_JOBS = PREFIX + "batch-jobs:"
+OWNER_BYTES = PREFIX + "owner-bytes"
 TALLY = PREFIX + "tally"
 METRICS = PREFIX + "metrics"
 MEMORY = PREFIX + "memory"

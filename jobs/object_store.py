@@ -6,6 +6,7 @@ Credentials, region and endpoint are read by obstore from the environment variab
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +28,8 @@ _S3 = ("s3", "s3a")
 # Where the tools of AWS, and obstore, look for the address of a store that is not Amazon's.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
+# How long a call of obstore took, and how often it was tried.
+_TRY = re.compile(r" in [\d.]+\S*s(?:, after [^-]*?)?(?= *- )")
 # For objects in a bucket, which clients may be sent to.
 _CONTENT_TYPE = "image/png"
 
@@ -161,8 +164,8 @@ def make_private(folder: Path) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says. obstore appends its debugging output over many lines."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an error says, without what changes with each try. obstore appends its debugging output over many lines."""
+    return _TRY.sub("", next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 
 def _true(text: str | None) -> bool:

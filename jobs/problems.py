@@ -59,6 +59,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         ("too-many-connections", 503, "As many clients are connected as this server allows"),
         ("model-pending", 503, "What the model can paint is not known yet"),
         ("image-store-full", 507, "The image store is full"),
+        ("kept-full-for-key", 507, "As much is kept for you as this server allows"),
         ("queue-storage-full", 507, "The queue's storage is full"),
         # The `error` of a failed job
         ("attempts-used-up", 500, "Every attempt ended without a result"),

@@ -64,6 +64,7 @@ class JobRecord:
     webhook_url: str = ""
     deleted: bool = False
     sequence: int = 0
+    network_samples: int | None = None
     job_faults: int = 0
     worker_faults: int = 0
     dependency_faults: int = 0
@@ -90,6 +91,7 @@ _INTEGERS = (
     "job_faults",
     "worker_faults",
     "dependency_faults",
+    "network_samples",
 )
 
 

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from jobs.limits import JobLimits
 from jobs.object_store import CertificateFile, StoreUrl
 from jobs.setting_values import (
-    check_secret,
     is_loopback,
     parse_api_keys,
     parse_hosts,
-    parse_networks,
     parse_origins,
     parse_public_url,
 )
+from jobs.settings_limits import LimitSettings
+from jobs.settings_webhooks import WebhookSettings
 from recipe.embeddings import parse_embeddings
 from recipe.errors import ModelError
 from recipe.models import ModelSpec, parse_models
 
 
-class Settings(BaseSettings):
+class Settings(LimitSettings, WebhookSettings):
     """Read from the environment when it is constructed, once per process, never at import.
 
     Raises:
@@ -77,12 +75,6 @@ class Settings(BaseSettings):
         "",
         description="Web pages of other sites that may use the API, as https://host, separated by commas; * for all",
     )
-    max_connections: int = Field(
-        2000,
-        ge=1,
-        description="Connections of one API process; beyond these the longest idle one makes room, or the new one is"
-        " answered with 503. Less where the system allows fewer open files",
-    )
     api_keys: str = Field(
         "",
         description="Who may use the API: name:sha256-of-the-key, separated by commas; a name may have several keys."
@@ -92,11 +84,6 @@ class Settings(BaseSettings):
         False,
         description="Listen on other addresses than this machine's own without API keys; set it only where something"
         " else authenticates",
-    )
-    rate_limit: int = Field(
-        0,
-        ge=0,
-        description="Requests per minute of each API key (without keys: of all clients together); 0 means no limit",
     )
     models: str = Field(
         "demo",
@@ -138,91 +125,14 @@ class Settings(BaseSettings):
         description="Maximum size of the weights kept on the device, in GiB; beyond it the least recently used model is"
         " evicted, from a GPU into the host's memory",
     )
-    max_width: int = Field(8192, ge=64, description="Maximum width of a canvas, in pixels")
-    max_height: int = Field(2048, ge=64, description="Maximum height of a canvas, in pixels")
-    max_steps: int = Field(200, ge=1, le=1000, description="Maximum number of denoising steps")
-    max_pixel_steps: int = Field(8192 * 2048 * 50, ge=1, description="Maximum of width x height x num_inference_steps")
-    max_body_bytes: int = Field(64 * 1024, ge=1024, description="Maximum size of a request body, in bytes")
-    max_upload_bytes: int = Field(64 << 20, ge=1024, description="Maximum size of an uploaded batch or PNG, in bytes")
-    max_batch_items: int = Field(10_000, ge=1, description="Maximum number of items in a batch")
-    max_queued: int = Field(
-        50_000, ge=1, description="Maximum number of waiting jobs; beyond it a submission is answered with 429"
-    )
-    max_queued_per_key: int | None = Field(
-        None,
-        ge=1,
-        description="Maximum number of waiting jobs of one API key; unset, only PANORAMAS_MAX_QUEUED applies",
-    )
-    max_wait: int = Field(60, ge=0, description="Maximum seconds for which `Prefer: wait` delays a response")
-    result_ttl: int = Field(86_400, ge=1, description="Seconds a finished job and its image are kept")
-    max_attempts: int = Field(
-        3,
-        ge=1,
-        description="How often a job may fail by its own fault, and as often by that of workers, before it fails for"
-        " good. By then it has failed on two workers, where there are two",
-    )
     worker_faults: int = Field(
         2,
         ge=0,
         description="Attempts in a row that fail by a fault of its device or model process, after which a worker takes"
         " no job before it has painted a small picture of its own; 0: never",
     )
-    lease_seconds: float = Field(10.0, ge=1, description="Seconds without a renewal after which a worker loses its job")
-    model_grace: float = Field(
-        10.0,
-        ge=0,
-        description="Seconds after which a job fails that no living worker can paint, because none has its model or"
-        " none could load it",
-    )
-    step_timeout: float = Field(
-        300.0, gt=0, description="Seconds without a step after which a model process is replaced"
-    )
-    load_timeout: float = Field(
-        1800.0, gt=0, description="Seconds after which a model process that has not loaded its model is replaced"
-    )
-    job_timeout: float = Field(3600.0, gt=0, description="Seconds after which a running job fails")
-    store_timeout: float = Field(
-        60.0,
-        ge=0,
-        description="Seconds for which storing a picture is retried; then it is kept on the worker's disk, and the job"
-        " is put back",
-    )
     store_call_timeout: float = Field(30.0, gt=0, description="Seconds that one call of the image store may take")
-    min_free_mb: int = Field(
-        200,
-        ge=0,
-        description="Free space in MiB on the disk of a local image store, below which a submission is answered with"
-        " 507",
-    )
-    drain_seconds: float = Field(
-        60.0, ge=0, description="Grace period after SIGTERM: a job that is not done by then is put back into the queue"
-    )
-    webhook_secret: str | None = Field(
-        None,
-        description="Signs webhook calls: whsec_ and base64 of 24 to 64 bytes. While secrets are rotated, the old one"
-        " may follow after a space; both then sign. Unset, `panoramas up` creates one in the data folder, and elsewhere"
-        " no webhook_url is accepted",
-    )
-    webhook_allow_http: bool = Field(False, description="Also call http addresses, not only https ones")
-    webhook_allow_networks: str = Field(
-        "",
-        description="Private networks in which webhooks may be called, such as 10.1.0.0/16,fd00::/8; all other"
-        " addresses must be public",
-    )
-    webhook_timeout: float = Field(10.0, gt=0, le=60, description="Seconds within which a webhook must answer")
-    webhook_attempts: int = Field(
-        10, ge=1, le=30, description="How often a webhook is called before it counts as failed"
-    )
-    webhook_first_retry: float = Field(
-        5.0, gt=0, description="Seconds until a failed call is made again; each further pause is four times as long"
-    )
-    webhook_longest_retry: float = Field(
-        28_800.0,
-        gt=0,
-        description="Longest pause between two calls, in seconds; with the defaults all calls together take a day",
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged")
-
     log_format: Literal["text", "json"] = Field(
         "text", description="Plain lines for people, or one JSON object per line with the ids of the job and the trace"
     )
@@ -248,19 +158,6 @@ class Settings(BaseSettings):
     @classmethod
     def _origins_are_origins(cls, text: str) -> str:
         parse_origins(text)
-        return text
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _secret_is_long(cls, text: str | None) -> str | None:
-        for secret in (text or "").split():
-            check_secret(secret)
-        return text
-
-    @field_validator("webhook_allow_networks")
-    @classmethod
-    def _networks_are_known(cls, text: str) -> str:
-        parse_networks(text)
         return text
 
     @field_validator("models")
@@ -311,16 +208,6 @@ class Settings(BaseSettings):
         """Web pages of other sites that may call."""
         return parse_origins(self.cors_origins)
 
-    @property
-    def webhook_secrets(self) -> list[str]:
-        """The current secret first; empty when webhooks are disabled."""
-        return (self.webhook_secret or "").split()
-
-    @property
-    def webhook_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-        """Private networks in which webhooks may be called."""
-        return parse_networks(self.webhook_allow_networks)
-
     def check_exposure(self) -> None:
         """Refuse to serve a network without authentication unless that was configured.
 
@@ -349,21 +236,14 @@ class Settings(BaseSettings):
         """URL of the image store."""
         return self.store_url or (self.data_dir.resolve() / "images").as_uri()
 
-    @property
-    def job_limits(self) -> JobLimits:
-        """The limits of leases, attempts and retention."""
-        return JobLimits(
-            lease_seconds=self.lease_seconds,
-            max_attempts=self.max_attempts,
-            model_grace_seconds=self.model_grace,
-            retention_seconds=self.result_ttl,
-        )
-
 
 def table() -> str:
     """Every setting as a Markdown table, the content of `docs/settings.md`."""
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    own = list(Settings.__annotations__)
+    ordered = [name for name in own if name in Settings.model_fields]
+    for name in [*ordered, *(name for name in Settings.model_fields if name not in own)]:
+        field = Settings.model_fields[name]
         default = "" if field.default is None else f"`{field.default}`"
         rows.append(f"| `PANORAMAS_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"

@@ -17,7 +17,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import obstore
@@ -39,6 +38,7 @@ _IMAGE = re.compile(r"([0-9a-f]{32})/(\d+(?:-[0-9a-f]{32})?)\.png")  # earlier v
 _NO_CREATE = re.compile(r"NotImplemented|NotSupported|os error (?:1|38|95)\)")
 
 _PROBE = "health/probe"
+_NOT_WRITABLE = "the image store cannot be written"
 
 
 class StoreError(Exception):
@@ -229,16 +229,11 @@ class ImageStore:
             return
         if time.monotonic() - self._measured_at > 1.0:
             # In a thread: a mounted folder whose server does not answer would block the event loop.
-            self._free = await asyncio.to_thread(self._measure, self._folder)
+            with self._failing("the image store cannot be read"):
+                self._free = (await self._limit.run_async(shutil.disk_usage, self._folder)).free
             self._measured_at = time.monotonic()
         if self._free < self._min_free_bytes:
             raise StoreFull(f"{self._free >> 20} MiB are left on the disk of the image store")
-
-    def _measure(self, folder: Path) -> int:
-        try:
-            return self._call("the image store cannot be read", shutil.disk_usage, folder).free
-        except FileNotFoundError as error:
-            raise StoreError("the folder of the image store is gone") from error
 
     async def check(self) -> None:
         """Check that the store can be written.
@@ -246,7 +241,8 @@ class ImageStore:
         Raises:
             StoreError
         """
-        await asyncio.to_thread(self.probe)
+        with self._failing(_NOT_WRITABLE):
+            await self._limit.run_async(self._write, _PROBE, b"ok")
 
     def probe(self, size: int = 2) -> None:
         """As `check`, synchronous, with an object of `size` bytes: a full disk may have room for a small one.
@@ -254,7 +250,7 @@ class ImageStore:
         Raises:
             StoreError
         """
-        self._call("the image store cannot be written", self._write, _PROBE, bytes(size))
+        self._call(_NOT_WRITABLE, self._write, _PROBE, bytes(size))
 
     def read_or_create(self, key: str, data: bytes) -> bytes:
         """The object with this key; `data` becomes it if there is none.
@@ -285,15 +281,19 @@ class ImageStore:
         obstore.put(self._store, key, data, use_multipart=False)
 
     def _call(self, what: str, call: Callable[..., T], *arguments: Any) -> T:
-        """A blocking call within the time limit. FileNotFoundError passes through.
+        """A blocking call within the time limit.
 
         Raises:
-            FileNotFoundError, StoreError
+            StoreError
         """
-        try:
+        with self._failing(what):
             return self._limit.run(call, *arguments)
-        except (FileNotFoundError, StoreError):
-            raise
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _failing(what: str) -> Iterator[None]:
+        try:
+            yield
         except (obstore.exceptions.BaseError, OSError, TookTooLong) as error:
             raise StoreError(f"{what}: {first_line(error)}") from error
 
@@ -311,12 +311,16 @@ class ImageStore:
 
     def _pages(self, prefix: str | None) -> Iterator[Sequence[ObjectMeta]]:
         what = "the image store cannot be listed"
+        pages = self._call(what, lambda: obstore.list(self._store, prefix, chunk_size=500))
+        while page := self._call(what, self._next_page, pages):
+            yield page
+
+    @staticmethod
+    def _next_page(pages: Iterator[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta] | None:
         try:
-            pages = self._call(what, lambda: obstore.list(self._store, prefix, chunk_size=500))
-            while page := self._call(what, next, pages, None):
-                yield page
-        except FileNotFoundError:
-            return
+            return next(pages, None)
+        except FileNotFoundError:  # deleted meanwhile
+            return None
 
     def _make_private_parent(self, key: str) -> None:
         """In a local folder: make the folder of a key. obstore would make it readable for other users."""

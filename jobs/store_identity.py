@@ -55,7 +55,7 @@ class StoreAnnouncer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def announce(self) -> None:
-        """Write the store's id into Redis.
+        """Write the store's id into Redis, unless it is there.
 
         Raises:
             RedisError, StoreError
@@ -63,8 +63,11 @@ class StoreAnnouncer:
         if self._own is None or time.monotonic() - self._read_at > _READ_SECONDS:
             self._own = await asyncio.to_thread(store_id, self._store)
             self._read_at = time.monotonic()
-        before = await self._redis.set(keys.STORE, self._own, get=True)
-        if before and before != self._own:
+        before = await self._redis.get(keys.STORE)
+        if before == self._own:
+            return
+        await self._redis.set(keys.STORE, self._own)
+        if before:
             log.warning("the API uses another image store than before; workers with that one take no more jobs")
 
     async def _until_announced(self) -> None:

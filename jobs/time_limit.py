@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,14 +18,15 @@ class TookTooLong(Exception):
 class TimeLimit:
     """Runs calls in threads of their own and stops waiting after `seconds`. Thread-safe.
 
-    A thread whose call hangs cannot be ended. While `most_hanging` of them exist, further calls are refused at once, so
-    that a store that hangs for a day does not fill the process with threads.
+    A thread whose call hangs cannot be ended; being a daemon, it does not keep the process from ending. While
+    `most_hanging` of them exist, further calls are refused at once, so that a store that hangs for a day does not fill
+    the process with threads.
     """
 
     def __init__(self, seconds: float, most_hanging: int = 8) -> None:
         self.seconds = seconds
         self._most_hanging = most_hanging
-        self._hanging: set[threading.Thread] = set()
+        self._hanging: set[Future[Any]] = set()
         self._lock = threading.Lock()
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -32,26 +35,42 @@ class TimeLimit:
         Raises:
             TookTooLong
         """
+        outcome = self._start(call, arguments)
+        try:
+            return outcome.result(self.seconds)
+        except TimeoutError:
+            if outcome.done():  # it is the call's own
+                raise
+            raise self._give_up(outcome) from None
+
+    async def run_async(self, call: Callable[..., T], *arguments: Any) -> T:
+        """As `run`, without blocking the event loop."""
+        outcome = self._start(call, arguments)
+        waiting = asyncio.wrap_future(outcome)
+        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # also when nobody waits any more
+        await asyncio.wait([waiting], timeout=self.seconds)
+        if not waiting.done():
+            raise self._give_up(outcome)
+        return waiting.result()
+
+    def _start(self, call: Callable[..., T], arguments: tuple[Any, ...]) -> Future[T]:
         with self._lock:
-            self._hanging = {thread for thread in self._hanging if thread.is_alive()}
+            self._hanging = {hanging for hanging in self._hanging if not hanging.done()}
             if len(self._hanging) >= self._most_hanging:
                 raise TookTooLong(f"{len(self._hanging)} earlier calls still hang")
-        outcome: list[T] = []
-        failure: list[BaseException] = []
+        outcome: Future[T] = Future()
+        outcome.set_running_or_notify_cancel()
 
         def work() -> None:
             try:
-                outcome.append(call(*arguments))
-            except BaseException as error:  # raised again in the caller's thread
-                failure.append(error)
+                outcome.set_result(call(*arguments))
+            except BaseException as error:  # raised again by whoever waits
+                outcome.set_exception(error)
 
-        thread = threading.Thread(target=work, name="limited-call", daemon=True)
-        thread.start()
-        thread.join(self.seconds)
-        if thread.is_alive():
-            with self._lock:
-                self._hanging.add(thread)
-            raise TookTooLong(f"no answer within {self.seconds:g} s")
-        if failure:
-            raise failure[0]
-        return outcome[0]
+        threading.Thread(target=work, name="limited-call", daemon=True).start()
+        return outcome
+
+    def _give_up(self, outcome: Future[Any]) -> TookTooLong:
+        with self._lock:
+            self._hanging.add(outcome)
+        return TookTooLong(f"no answer within {self.seconds:g} s")

@@ -8,11 +8,12 @@ from dataclasses import replace
 import httpx
 from httpx_sse import ServerSentEvent
 
-from panoramas.calls import Outcome, Patience, Request, path_of
+from panoramas.arguments import check_value, job_path
 from panoramas.errors import ServiceError
+from panoramas.exchange import Outcome, Patience, Request
 from panoramas.results import Event, Job, Progress
 
-_SILENCE_SECONDS = 45.0  # the server sends a comment at least every 15
+_SILENCE_SECONDS = 15.0  # the server sends a comment at least this often
 
 
 class Feed:
@@ -23,9 +24,9 @@ class Feed:
     """
 
     def __init__(self, job: Job | str, last_event_id: str | None, patience: float) -> None:
-        self._path = f"{path_of(job)}/events"
+        self._path = f"{job_path(job)}/events"
         self._patience, self._tries = patience, Patience(patience)
-        self._last_id = last_event_id
+        self._last_id = last_event_id and check_value("last_event_id", last_event_id)
         self._retry = 1.0
         self._job = job if isinstance(job, Job) else None
         self._received = False
@@ -49,6 +50,9 @@ class Feed:
             self.ended = True
         elif response.status_code not in self.request.busy and not response.is_success:
             raise ServiceError.of(response)
+        media_type = response.headers.get("Content-Type", "").partition(";")[0]
+        if response.status_code == 200 and media_type != "text/event-stream":
+            raise ServiceError(f"the server at {response.url} is not a panorama service", status=200)
         return response.status_code == 200
 
     def take(self, message: ServerSentEvent) -> Event | None:
@@ -60,9 +64,12 @@ class Feed:
         self._last_id = message.id or self._last_id
         if not message.data:
             return None
-        data = json.loads(message.data)
+        try:
+            data = json.loads(message.data)
+            self._apply(message.event, data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ServiceError(f"an event of {self._path} cannot be read: it is not a panorama service's") from error
         self._received = True
-        self._apply(message.event, data)
         if self._job is None:  # the first event is always the job
             return None
         return Event(message.event, data, fresh_id, self._job)

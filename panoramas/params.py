@@ -5,9 +5,9 @@ A test compares them with the server's own table. This module imports nothing bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Required, TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,19 @@ class Flag:
 
     help: str
     name: str = ""
+
+
+class Region(TypedDict, total=False):
+    """A box of the canvas, in shares of its width and height, and what is painted there."""
+
+    prompt: Required[str]
+    left: float | None
+    top: float | None
+    right: float | None
+    bottom: float | None
+    negative_prompt: str | None
+    guidance_scale: float | None
+    weight: float | None
 
 
 class PanoramaParams(TypedDict, total=False):
@@ -40,6 +53,12 @@ class PanoramaParams(TypedDict, total=False):
     guidance_end: Annotated[float | None, Flag("Share of the steps after which guidance ends.")]
     prompt_syntax: Annotated[str | None, Flag("How prompts are read: plain (default) or a1111.")]
     clip_skip: Annotated[int | None, Flag("Last layers of the text encoder to skip.")]
+    regions: Annotated[
+        Sequence[Region] | None,
+        Flag("A box of the canvas, in shares of its sides, and its prompt; repeatable. Or JSON.", name="region"),
+    ]
+    region_feather: Annotated[float | None, Flag("Width of regions' soft borders, a share of the height.")]
+    region_bootstrap: Annotated[float | None, Flag("Share of the steps with a plain ground around each region.")]
     preset: Annotated[str | None, Flag("reference, quality, fast or draft.")]
     priority: Annotated[str, Flag("interactive (default) or batch.")]
     metadata: Annotated[Mapping[str, Any], Flag("A JSON object that is returned with the job.")]

@@ -10,7 +10,7 @@ from panoramas.results import Job
 
 
 def follow(client: Client, job: Job | str, console: Console) -> Job:
-    """Show a job's progress until it has succeeded. Ctrl-C cancels the job.
+    """Show a job's progress until it has succeeded.
 
     Raises:
         JobFailed: when it ended in any other state.
@@ -22,15 +22,11 @@ def follow(client: Client, job: Job | str, console: Console) -> Job:
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeElapsedColumn(),
     )
-    try:
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task("submitted", total=1)
-            for seen in client.watch(job):
-                at, job = seen.progress, seen
-                progress.update(bar, description=_describe(seen), completed=at.step, total=max(at.total_steps, 1))
-    except KeyboardInterrupt:
-        console.print(f"canceled {client.cancel(job).id}")
-        raise
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("submitted", total=1)
+        for seen in client.watch(job):
+            at, job = seen.progress, seen
+            progress.update(bar, description=_describe(seen), completed=at.step, total=max(at.total_steps, 1))
     return client.wait(job)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -151,6 +152,39 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """How the call of a job's webhook stands. Times are UTC.
+
+    `state` is `waiting` for the job's end, `pending`, `sending`, `delivered`, `failed` or `disabled`.
+    """
+
+    id: str
+    url: str
+    state: str
+    attempts: int
+    last_attempt_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    next_attempt_at: datetime | None
+    raw: Json = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: Json) -> Webhook:
+        """From the API's JSON."""
+        return cls(
+            id=raw["id"],
+            url=raw["url"],
+            state=raw["state"],
+            attempts=raw.get("attempts", 0),
+            last_attempt_at=_time(raw, "last_attempt_at"),
+            last_status=raw.get("last_status"),
+            last_error=raw.get("last_error"),
+            next_attempt_at=_time(raw, "next_attempt_at"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One event of a job's stream. `name` is `job`, `progress`, `preview`, or a kind that a newer server added.
 
@@ -171,10 +205,20 @@ class Picture:
     data: bytes = field(repr=False)
     media_type: str = "image/png"
 
-    def save(self, path: str | Path) -> Path:
-        """Write it to a file."""
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it to a file, which appears when it is complete.
+
+        Raises:
+            InvalidArgumentError: the extension is that of another format: ask `generate` or `image` for it.
+            OSError: it cannot be written.
+        """
+        from panoramas.files import replacing
+        from panoramas.formats import check_extension
+
         path = Path(path)
-        path.write_bytes(self.data)
+        check_extension(path, self.media_type)
+        with replacing(path) as file:
+            file.write(self.data)
         return path
 
 

@@ -57,6 +57,11 @@ class ModelFacts:
     defaults: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @property
+    def supports(self) -> tuple[str, ...]:
+        """What a model of this family can paint beside a prompt."""
+        return ("regions",)
+
+    @property
     def window_px(self) -> int:
         """Side of one view in pixels: the smallest canvas along either axis."""
         return self.window * self.latent_factor

@@ -6,93 +6,24 @@ PNG are made from this table. A new field is one attribute of `Recipe`, and what
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from recipe.errors import FieldError, RecipeError
 from recipe.facts import ModelFacts, clip_skip_fault
+from recipe.field import MAX_PROMPT_CHARS, Field, defaults_of, fields_of
+from recipe.field import described_field as _of
+from recipe.regions import MAX_REGIONS, Region, read_regions
 from recipe.schedulers import SCHEDULERS
 
 VIEW_WEIGHTS = ("uniform", "hann", "gaussian")
 PROMPT_SYNTAXES = ("plain", "a1111")
 
-MAX_PROMPT_CHARS = 2000
 # A seed survives JSON in every language: doubles hold integers exactly up to 2**53 - 1 (RFC 8259, section 6).
 MAX_SEED = 2**53 - 1
 # The length of the training schedule of every Stable Diffusion: more steps than that do not exist.
 MAX_STEPS = 1000
-
-_METADATA_KEY = "recipe"
-
-# Text in a PNG cannot hold U+0000, XML metadata no other control character but tab and line ends, UTF-8 no surrogate.
-TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """One field as every interface offers it.
-
-    Args:
-        kind: type of its value.
-        help: what it means, for people: the wire schema's description.
-        flag: the original's name of it on the command line; by default the field's own.
-        required: it has no default.
-        nullable: null (or absent) asks for the model's default, or what `help` says.
-        since_first: jobs of the first release have it already; later fields have a default when an old job is read.
-        minimum, maximum: inclusive range of a number.
-        max_length: of a text, in characters.
-        choices: all values of a text.
-        as_null: numbers that other programs send for null.
-    """
-
-    kind: type
-    help: str
-    flag: str = ""
-    required: bool = False
-    nullable: bool = True
-    since_first: bool = True
-    minimum: float | None = None
-    maximum: float | None = None
-    max_length: int | None = None
-    choices: tuple[str, ...] = ()
-    as_null: tuple[int, ...] = ()
-
-    def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
-        if self.kind is str:
-            return self._text_fault(value)
-        if self.kind is float and not math.isfinite(value):
-            return "must be a finite number"
-        low, high = self.minimum, self.maximum
-        if (low is None or value >= low) and (high is None or value <= high):
-            return None
-        if self.kind is float:
-            return f"must be between {low:g} and {high:g}, not {value:g}"
-        return f"must be at least {low}, not {value}" if value < (low or 0) else f"must be at most {high}, not {value}"
-
-    def _text_fault(self, text: str) -> str | None:
-        if self.choices:
-            return None if text in self.choices else f"must be one of {', '.join(self.choices)}; not {text!r}"
-        if self.required and not text.strip():
-            return "must not be empty"
-        if self.max_length is not None and len(text) > self.max_length:
-            return f"must be at most {self.max_length} characters, not {len(text)}"
-        if found := _UNPRINTABLE.search(text):
-            where = f"U+{ord(found[0]):04X} (at index {found.start()})"
-            return f"must not contain {where}: a picture's metadata cannot hold it"
-        return None
-
-
-def _of(default: Any, **described: Any) -> Any:
-    """A dataclass field with its description; `...` as the default makes it required."""
-    described.setdefault("required", default is ...)
-    metadata = {_METADATA_KEY: Field(**described)}
-    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +136,31 @@ class Recipe:
         " null: the model's default. With `plain` prompts it applies to prompt only, as in diffusers; with `a1111` to"
         " both",
     )
+    regions: tuple[Region, ...] = _of(
+        (),
+        kind=Region,
+        since_first=False,
+        max_items=MAX_REGIONS,
+        flag="region",
+        help="Parts of the canvas with prompts of their own; null: none. `prompt` paints what no region covers",
+    )
+    region_feather: float = _of(
+        0.0,
+        kind=float,
+        since_first=False,
+        minimum=0,
+        maximum=1,
+        help="Width of the soft border of regions, a share of the canvas's height; null: 0, a hard border",
+    )
+    region_bootstrap: float = _of(
+        0.0,
+        kind=float,
+        since_first=False,
+        minimum=0,
+        maximum=1,
+        help="Share of the steps, from the first, in which each region is painted on a plain ground, so that its"
+        " prompt fills it (MultiDiffusion, section 4.2); null: 0",
+    )
 
     def __post_init__(self) -> None:
         faults = {name: spec.fault(getattr(self, name)) for name, spec in FIELDS.items()}
@@ -212,6 +168,8 @@ class Recipe:
             faults["num_inference_steps"] = _steps_fault(self.scheduler, self.num_inference_steps)
         if not (faults["guidance_start"] or faults["guidance_end"]) and self.guidance_start > self.guidance_end:
             faults["guidance_end"] = f"must be at least guidance_start, {self.guidance_start:g}"
+        if not faults["regions"]:
+            faults |= self._faults_of_regions(lambda region: region.faults(circular=self.circular))
         _raise_for(faults)
 
     @classmethod
@@ -221,14 +179,23 @@ class Recipe:
         Raises:
             RecipeError
         """
-        return cls(**{name: settings[name] for name in FIELDS if name in settings})
+        given = {name: settings[name] for name in FIELDS if name in settings}
+        return cls(**given | {"regions": read_regions(given.get("regions", ()))})
+
+    def guides_at(self, step: int) -> bool:
+        """Whether guidance works in a step, counted from 0 (arXiv 2404.07724)."""
+        return self.guidance_start <= step / self.num_inference_steps < self.guidance_end
+
+    def bootstraps_at(self, step: int) -> bool:
+        """Whether regions are painted on plain grounds in a step, counted from 0."""
+        return bool(self.regions) and step / self.num_inference_steps < self.region_bootstrap
 
     def check_fits(self, facts: ModelFacts) -> None:
         """Check the sizes against what the model can paint.
 
         Raises:
             RecipeError: for a side that is no multiple of the latent factor or smaller than one view, for a stride
-                that leaves gaps between views, and for a `clip_skip` that leaves no layer.
+                that leaves gaps between views, for a `clip_skip` that leaves no layer, and for a region without a cell.
         """
         stride_fault = None
         if self.view_stride > facts.window:
@@ -241,16 +208,23 @@ class Recipe:
                 "height": _size_fault(self.height, facts),
                 "view_stride": stride_fault,
                 "clip_skip": clip_skip_fault(self.clip_skip, facts.max_clip_skip),
+                **self._faults_of_regions(lambda region: region.size_faults(self.width, self.height, facts)),
             }
         )
 
+    def _faults_of_regions(self, faults_of: Callable[[Region], Mapping[str, str | None]]) -> dict[str, str | None]:
+        """Faults by their paths, as `regions/1/right`."""
+        return {
+            f"regions/{index}/{name}": fault
+            for index, region in enumerate(self.regions)
+            for name, fault in faults_of(region).items()
+        }
+
 
 # The fields of `Recipe` by name, in their order.
-FIELDS: Mapping[str, Field] = MappingProxyType({each.name: each.metadata[_METADATA_KEY] for each in fields(Recipe)})
+FIELDS: Mapping[str, Field] = fields_of(Recipe)
 # Their defaults by name; the required ones have none.
-DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {each.name: each.default for each in fields(Recipe) if not FIELDS[each.name].required}
-)
+DEFAULTS: Mapping[str, Any] = defaults_of(Recipe)
 
 
 def _steps_fault(scheduler: str, steps: int) -> str | None:

@@ -8,9 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from recipe.facts import ModelFacts
-from recipe.fields import FIELDS, Field, Recipe
+from recipe.field import Field
+from recipe.fields import DEFAULTS, FIELDS, Recipe
 from recipe.models import ModelSpec
 from recipe.presets import PRESETS
+from recipe.regions import read_regions
 
 _LARGEST_UNIFORM_STRIDE = 16
 # What a picture's recipe says of its making beside the fields of a request: no part of what may be asked for.
@@ -41,6 +43,7 @@ REQUEST_FIELDS: Mapping[str, Field] = MappingProxyType(_request_fields())
 
 def resolve(request: Mapping[str, Any], spec: ModelSpec, *, max_width: int | None = None) -> Recipe:
     """`request` for a model: what is absent or null comes from the preset, then the model, then the table of fields.
+    A region's negative prompt and guidance are the request's where it has none of its own.
 
     A seed that was not given is drawn. `max_width` bounds the width that a request leaves out.
 
@@ -52,6 +55,8 @@ def resolve(request: Mapping[str, Any], spec: ModelSpec, *, max_width: int | Non
     given = {name: request[name] for name in FIELDS if request.get(name) not in (None, *FIELDS[name].as_null)}
     preset = PRESETS[request["preset"]].values(facts) if request.get("preset") else {}
     chosen = {"seed": secrets.randbelow(2**32), **default_size(facts, max_width), **spec.defaults, **preset, **given}
+    common = {"negative_prompt": "", "guidance_scale": DEFAULTS["guidance_scale"], **chosen}
+    chosen["regions"] = read_regions(chosen.get("regions", ()), common)
     recipe = Recipe(**{"view_weights": default_weights(chosen["view_stride"]), **chosen})
     recipe.check_fits(facts)
     return recipe

@@ -26,13 +26,22 @@ class Scheduler:
     """`class_name` is a class of diffusers; `options` override the model's own scheduler configuration.
 
     With fewer than `min_steps` its first step would end at the logarithm of zero. The class refuses more than
-    `max_steps`, from which such models were distilled.
+    `max_steps`, from which such models were distilled. Solvers of the second `order` call the network twice in every
+    step but the last, those with a `first_step` of their own so often in it.
     """
 
     class_name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     min_steps: int = 1
     max_steps: int | None = None
+    order: int = 1
+    first_step: int = 1
+
+    def calls(self, step: int, steps: int) -> int:
+        """How often a step, counted from 0 and one of `steps`, calls the network."""
+        if step == steps - 1:
+            return 1
+        return self.first_step if step == 0 and self.order == 1 else self.order
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -61,20 +70,20 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
         "dpmpp_2s": Scheduler("DPMSolverSinglestepScheduler", _DPMPP | _LOWER_ORDER_FINAL),
         "dpmpp_2s_karras": Scheduler("DPMSolverSinglestepScheduler", _DPMPP | _KARRAS | _LOWER_ORDER_FINAL),
         "dpmpp_3m": Scheduler("DPMSolverMultistepScheduler", _DPMPP | {"solver_order": 3}),
-        "dpmpp_sde": Scheduler("DPMSolverSDEScheduler"),
-        "dpmpp_sde_karras": Scheduler("DPMSolverSDEScheduler", _KARRAS),
+        "dpmpp_sde": Scheduler("DPMSolverSDEScheduler", order=2),
+        "dpmpp_sde_karras": Scheduler("DPMSolverSDEScheduler", _KARRAS, order=2),
         "euler": Scheduler("EulerDiscreteScheduler"),
         "euler_a": Scheduler("EulerAncestralDiscreteScheduler"),
         "euler_karras": Scheduler("EulerDiscreteScheduler", _KARRAS),
-        "heun": Scheduler("HeunDiscreteScheduler"),
-        "heun_karras": Scheduler("HeunDiscreteScheduler", _KARRAS),
-        "kdpm_2": Scheduler("KDPM2DiscreteScheduler"),
-        "kdpm_2_a": Scheduler("KDPM2AncestralDiscreteScheduler", min_steps=3),
-        "kdpm_2_karras": Scheduler("KDPM2DiscreteScheduler", _KARRAS),
+        "heun": Scheduler("HeunDiscreteScheduler", order=2),
+        "heun_karras": Scheduler("HeunDiscreteScheduler", _KARRAS, order=2),
+        "kdpm_2": Scheduler("KDPM2DiscreteScheduler", order=2),
+        "kdpm_2_a": Scheduler("KDPM2AncestralDiscreteScheduler", min_steps=3, order=2),
+        "kdpm_2_karras": Scheduler("KDPM2DiscreteScheduler", _KARRAS, order=2),
         "lcm": Scheduler("LCMScheduler", max_steps=50),
         "lms": Scheduler("LMSDiscreteScheduler"),
         "lms_karras": Scheduler("LMSDiscreteScheduler", _KARRAS),
-        "pndm": Scheduler("PNDMScheduler", {"skip_prk_steps": True}),
+        "pndm": Scheduler("PNDMScheduler", {"skip_prk_steps": True}, first_step=2),
         "sa_solver": Scheduler("SASolverScheduler"),
         "tcd": Scheduler("TCDScheduler", max_steps=50),
         "unipc": Scheduler("UniPCMultistepScheduler"),

@@ -103,6 +103,7 @@ def _services(settings: Settings, redis: Redis, requests: RequestMetrics) -> Ser
         retention_seconds=settings.result_ttl,
         max_queued=settings.max_queued,
         max_queued_per_owner=settings.max_queued_per_key,
+        max_kept_bytes=settings.max_kept_mb_per_key << 20,
     )
     event_hub = EventHub(EventLog(redis), board)
     store, catalog = ImageStore.of(settings), ModelCatalog(settings.catalog)

@@ -167,4 +167,4 @@ def _new_job(services: Services, index: int, item: PanoramaRequest) -> NewJob | 
     except (ProblemError, RecipeError):
         return None  # `check_items` has reported it
     priority = item.priority if "priority" in item.model_fields_set else "batch"
-    return NewJob(index, job_input, item.metadata, priority, webhook_url)
+    return NewJob(index, job_input.values, item.metadata, priority, webhook_url, job_input.network_samples)

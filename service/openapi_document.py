@@ -50,7 +50,8 @@ def _components(schema: dict[str, Any]) -> None:
         components.pop(name, None)
     for model in (problems.Problem, problems.FieldProblem, PanoramaRequest, BatchRequest):
         written = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        written.pop("$defs", None)
+        for name, used in written.pop("$defs", {}).items():
+            components.setdefault(name, used)
         components[model.__name__] = written
     for name, examples in SCHEMAS.items():  # set here, because FastAPI drops nulls from examples
         components[name]["examples"] = examples

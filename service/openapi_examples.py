@@ -20,6 +20,15 @@ PANORAMA: dict[str, Any] = {
     "metadata": {"order": 1017},
 }
 
+REGIONS: dict[str, Any] = {
+    "prompt": "a valley at sunset",
+    "regions": [
+        {"prompt": "snowy mountains at sunset", "right": 0.5},
+        {"prompt": "a city at sunset", "left": 0.5, "negative_prompt": "cars"},
+    ],
+    "region_feather": 0.25,
+}
+
 JOB: dict[str, Any] = {
     "id": _ID,
     "state": "succeeded",
@@ -29,6 +38,7 @@ JOB: dict[str, Any] = {
     "progress": {"step": 50, "total_steps": 50, "fraction": 1.0, "phase": "done"},
     "queue_position": None,
     "eta_seconds": None,
+    "network_samples": 2500,
     "attempt": 1,
     "created_at": "2026-03-02T09:15:27.101000Z",
     "started_at": "2026-03-02T09:15:27.480000Z",
@@ -53,6 +63,9 @@ JOB: dict[str, Any] = {
         "guidance_end": 1.0,
         "prompt_syntax": "plain",
         "clip_skip": 0,
+        "regions": [],
+        "region_feather": 0.0,
+        "region_bootstrap": 0.0,
     },
     "result": {"url": f"/jobs/{_ID}/image", "sha256": _SHA256, "bytes": 2264031, "width": 2048, "height": 512},
     "error": None,
@@ -103,6 +116,7 @@ MODELS: dict[str, Any] = {
             "family": "stable-diffusion",
             "window_px": 512,
             "latent_factor": 8,
+            "supports": ["regions"],
             "defaults": {
                 "width": 2048,
                 "height": 512,
@@ -118,7 +132,14 @@ MODELS: dict[str, Any] = {
     ],
     "schedulers": ["ddim"],
     "view_weights": ["uniform"],
-    "limits": {"width": 8192, "height": 2048, "num_inference_steps": 200, "pixel_steps": 838860800},
+    "limits": {
+        "width": 8192,
+        "height": 2048,
+        "num_inference_steps": 200,
+        "pixel_steps": 838860800,
+        "samples": 1000000,
+        "regions": 16,
+    },
 }
 
 
@@ -149,7 +170,7 @@ PROBLEM_EXAMPLES: dict[int, dict[str, Any]] = {
 
 _SHORT = {"prompt": "a harbour at night"}
 SCHEMAS: dict[str, list[dict[str, Any]]] = {
-    "PanoramaRequest": [PANORAMA, _SHORT],
+    "PanoramaRequest": [PANORAMA, _SHORT, REGIONS],
     "BatchRequest": [{"items": [PANORAMA, _SHORT]}],
     "Job": [JOB],
     "Jobs": [{"items": [JOB]}],

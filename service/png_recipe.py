@@ -7,7 +7,7 @@ import zlib
 from typing import IO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_BYTES = 256 * 1024
+_MAX_BYTES = 1 << 20  # as many regions as there may be, with the longest prompts in escaped JSON
 _MAX_CHUNKS = 10_000  # a picture of 8192 x 2048 in chunks of libpng's default size has 6,200
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
-from jobs.board import QueueFull
+from jobs.board import KeptFull, QueueFull
 from jobs.idempotency import KeyReused
 from jobs.problems import PROBLEMS
 from jobs.store import StoreError, StoreFull
@@ -108,6 +108,12 @@ def problem_of(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return 
         case KeyReused():
             reused = FieldProblem(pointer="#/Idempotency-Key", detail="belongs to another request (in the header)")
             return ProblemError("idempotency-key-reused", errors=[reused])
+        case KeptFull():
+            return ProblemError(
+                "kept-full-for-key",
+                "Delete jobs that have ended, or wait until they expire. Nothing was accepted.",
+                headers={"Retry-After": str(round(error.retry_after))},
+            )
         case QueueFull():
             return ProblemError(
                 "queue-full-for-key" if error.own else "queue-full",

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
+from recipe.cost import network_samples
 from recipe.fields import Recipe
 from service.dependencies import Services
 from service.problems import FieldProblem, invalid_request
 from service.schemas.requests import PanoramaRequest
 
 
-def resolve_input(services: Services, request: PanoramaRequest) -> dict[str, Any]:
-    """A job's input: every parameter with its value, and the model's name.
+class JobInput(NamedTuple):
+    """A job's input, every parameter with its value and the model's name, and what the job costs."""
+
+    values: dict[str, Any]
+    network_samples: int
+
+
+def resolve_input(services: Services, request: PanoramaRequest) -> JobInput:
+    """Fill in every default and check the result.
 
     Raises:
         ProblemError, RecipeError: names each invalid field.
@@ -28,7 +36,11 @@ def resolve_input(services: Services, request: PanoramaRequest) -> dict[str, Any
     recipe = request.resolve(services.catalog[name], max_width=services.settings.max_width)
     if over_limit := _over_limit(services, recipe):
         raise invalid_request(over_limit)
-    return {**asdict(recipe), "model": name}
+    # Only now: of a canvas within the other limits the cost is quickly counted.
+    cost = network_samples(recipe, services.catalog[name].facts())
+    if cost > services.settings.max_samples:
+        raise invalid_request([_too_many_samples(services, recipe, cost)])
+    return JobInput({**asdict(recipe), "model": name}, cost)
 
 
 def resolve_webhook_url(services: Services, request: PanoramaRequest) -> str | None:
@@ -67,3 +79,12 @@ def _over_limit(services: Services, recipe: Recipe) -> list[FieldProblem]:
         )
         problems.append(FieldProblem(pointer="#/num_inference_steps", detail=detail))
     return problems
+
+
+def _too_many_samples(services: Services, recipe: Recipe, cost: int) -> FieldProblem:
+    field, remedy = ("regions", "fewer or smaller regions, ") if recipe.regions else ("view_stride", "")
+    detail = (
+        f"the network would predict {cost} samples, and at most {services.settings.max_samples} on this server;"
+        f" {remedy}a larger view_stride or fewer steps cost less"
+    )
+    return FieldProblem(pointer=f"#/{field}", detail=detail)

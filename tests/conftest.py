@@ -24,6 +24,7 @@ SLOW_FIXTURES = {"browser", "stack", "studio"}
 # the marker itself.
 SLOW_MODULES = {
     "benchmarks/test_engine_benchmark.py",
+    "client/test_interrupts.py",
     "client/test_up.py",
     "documents/test_examples.py",
     "engine/test_model_kinds.py",

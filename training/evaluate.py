@@ -21,10 +21,10 @@ from torch import Tensor
 from engine.families.stable_diffusion import StableDiffusion
 from engine.loading import default_device, default_dtype, load_model
 from engine.paint import Panorama, paint
-from engine.views import plan_views
 from recipe.fields import Recipe
 from recipe.models import BUILTIN
 from recipe.presets import PRESETS
+from recipe.views import plan_views
 
 from . import code, config, latents
 from .attributes import BIOMES, SNOWLESS, TIMES, WEATHERS

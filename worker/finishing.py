@@ -200,15 +200,16 @@ class Finisher:
         """Write the picture, retrying for a while: painting it again would cost more. None when the job was stopped or
         put back instead."""
         give_up_at = time.monotonic() + self._timeouts.store
-        kept: bool | None = None
+        tried = False
         while True:
             try:
                 image = self._store.put(record.id, record.token, picture.png)
             except StoreError as error:
-                log.warning("job %s: %s", record.id, error)
                 self._watch.failed(error, len(picture.png))
-                if kept is None:
-                    kept = self._kept.keep(record.id, picture)
+                if not tried:
+                    tried = True
+                    log.warning("job %s: %s", record.id, error)
+                    self._kept.keep(record.id, picture)
                 if lease.canceled.is_set() or lease.lost.is_set() or self._shutdown.grace_over():
                     self._stop(record, lease)
                     return None
@@ -228,7 +229,8 @@ class Finisher:
 
     def _give_up(self, record: JobRecord, picture: Picture, error: StoreError) -> None:
         """Put the job back. The attempt is charged only if the store takes other objects of this size."""
-        why = fault("store-failed", str(error))
+        log.warning("job %s: %s", record.id, error)
+        why = fault("store-failed", "the image cannot be stored")  # addresses of the store are for the log alone
         if self._watch.takes(len(picture.png)):
             self._kept.drop(record.id)
             self._watch.works()

@@ -76,7 +76,7 @@ class KeptPictures:
         return [job_id for _, job_id in sorted(found)]
 
     def keep(self, job_id: str, picture: Picture) -> bool:
-        """Write a picture to the disk. False, with the reason in the log, when that is not possible."""
+        """Write a picture to the disk. False when that is not possible; the log says why, and it is painted again."""
         facts = asdict(picture)
         facts["sha256"] = hashlib.sha256(facts.pop("png")).hexdigest()
         try:

@@ -39,6 +39,7 @@ class StoreWatch:
         self._compared_at = -_COMPARE_SECONDS
         self._checked = False
         self._fault: str | None = None
+        self._said: set[str] = set()  # kinds of faults that the log has since the store worked
         self._size = 2  # bytes of the largest picture that could not be stored
         self._changed = threading.Condition()
 
@@ -54,6 +55,7 @@ class StoreWatch:
             if self._fault is None:
                 return
             self._fault, self._size = None, 2
+            self._said.clear()
             self._abilities.put_back("store")
             self._changed.notify_all()
         log.info("the image store can be used again, and this worker takes jobs")
@@ -98,9 +100,13 @@ class StoreWatch:
 
     def _take_out(self, fault: str) -> None:
         with self._changed:
-            known, self._fault = self._fault, fault
-            self._abilities.take_out(fault, "store")
-        if known != fault:  # the log says each reason once
+            self._fault = fault
+            # Anybody can read that; addresses of the store are for the log alone.
+            kind = fault.partition(":")[0]
+            self._abilities.take_out(kind, "store")
+            known = kind in self._said
+            self._said.add(kind)
+        if not known:
             log.error("this worker takes no jobs until it can store pictures: %s", fault)
 
     def _wait(self, seconds: float) -> None:

@@ -69,6 +69,8 @@ class StableDiffusion:
         text = with_embeddings(cls.load_text(files, dtype), spec.embeddings)
         unet = files.load("unet", UNet2DConditionModel, dtype)
         vae = files.load("vae", AutoencoderKL, dtype)
+        # diffusers reads a configuration that does not say as true, and would decode nearly every model in fp32.
+        vae.register_to_config(force_upcast=bool(files.configs.component("vae").get("force_upcast", False)))
         for module in (*text.models, unet, vae):
             module.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
             align(module)
@@ -103,6 +105,11 @@ class StableDiffusion:
         return sum(kept.nbytes for module in modules for kept in chain(module.parameters(), module.buffers()))
 
     @property
+    def decoder_nbytes(self) -> int:
+        """Memory of the VAE's weights, in bytes."""
+        return sum(weight.nbytes for weight in self.vae.parameters())
+
+    @property
     def is_compiled(self) -> bool:
         return self.compiled_unet is not None
 
@@ -124,7 +131,7 @@ class StableDiffusion:
             module.to(device)
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts; every part that is ignored gets a notice."""
+        """Embed all prompts; every part that is ignored gets a notice."""
         return self.text.encode(recipe)
 
     def blank_text(self) -> Conditioning:
@@ -137,10 +144,10 @@ class StableDiffusion:
     def predict(self, rows: Rows, timestep: torch.Tensor) -> torch.Tensor:
         """The UNet's prediction for every row, fp32, as (branches, tiles, C, h, w). All rows go through in one call."""
         texts = rows.texts()
-        # torch.compile would specialise a batch of one tile, and compile for minutes for each length of the text: those
-        # run as they were loaded.
+        # torch.compile would specialise a batch of one tile, and compile for minutes for each length of the text and
+        # for tiles of several regions: those run as they were loaded.
         one_chunk = texts[0].states.shape[1] == self.text.tokenizers[0].model_max_length
-        use_compiled = self.is_compiled and len(rows.tiles) > 1 and one_chunk
+        use_compiled = self.is_compiled and len(rows.tiles) > 1 and one_chunk and rows.one_text_a_branch
         samples = rows.samples.to(self.dtype, memory_format=torch.channels_last)
         timesteps = timestep.expand(len(rows))
         states = torch.cat([text.states for text in texts])
@@ -167,13 +174,18 @@ class StableDiffusion:
             return None
         size = self.unet.config.time_cond_proj_dim
         frequencies = torch.exp(torch.arange(size // 2) * -(math.log(10_000.0) / (size // 2 - 1)))
-        angles = 1000.0 * (rows.guidance_scale - 1.0) * frequencies
-        embedding = torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()]), (0, size % 2))
-        return embedding.to(self.device, self.dtype).expand(len(rows), -1)
+        angles = torch.tensor([[1000.0 * (scale - 1.0)] for scale in rows.guidance_scales]) * frequencies
+        embedding = torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, size % 2))
+        return embedding.to(self.device, self.dtype).repeat(len(rows.branches), 1)
 
     def added_conditions(self, rows: Rows) -> dict[str, torch.Tensor] | None:
         """Further inputs of the UNet, a row each; none for this family."""
         return None
+
+    @property
+    def decoder_dtype(self) -> torch.dtype:
+        """What the VAE runs in: fp32 where it is known to overflow in fp16 (SDXL's says `force_upcast`)."""
+        return torch.float32 if self.dtype == torch.float16 and self.vae.config.force_upcast else self.dtype
 
     def decode(self, latents: torch.Tensor, *, circular: bool = False) -> torch.Tensor:
         """Latents (1, C, H, W) to pixels (1, 3, H * f, W * f) in about [-1, 1], fp32.
@@ -181,9 +193,8 @@ class StableDiffusion:
         16-bit decoders can overflow on rare latents; those are decoded again in fp32, and such that are known to do it
         (SDXL's says `force_upcast`) at once.
         """
-        config = self.vae.config
         scaled = self._unscaled(latents)
-        if not (self.dtype == torch.float16 and getattr(config, "force_upcast", False)):
+        if self.decoder_dtype == self.dtype:
             pixels = self._decode(scaled.to(self.dtype), circular)
             if self.dtype == torch.float32 or bool(pixels.isfinite().all()):
                 return pixels
@@ -192,6 +203,34 @@ class StableDiffusion:
             return self._decode(scaled.float(), circular)
         finally:
             self.vae.to(self.dtype)
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (n, 3, H, W) in [-1, 1] to latents (n, C, H / f, W / f) of the network, fp32: the VAE's mean.
+
+        A 16-bit encoder that is known to overflow (SDXL's says `force_upcast`) runs in fp32.
+        """
+        upcast = self.decoder_dtype != self.dtype
+        try:
+            if upcast:
+                self.vae.float()
+            return self._scaled(self.run_encoder(pixels.to(self.device, torch.float32 if upcast else self.dtype)))
+        finally:
+            if upcast:
+                self.vae.to(self.dtype)
+
+    def run_encoder(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels in the encoder's dtype to latents in its own scale, fp32, whatever comes out."""
+        latents: torch.Tensor = self.vae.encode(pixels).latent_dist.mode()
+        return latents.float()
+
+    def _scaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of the VAE to those of the network: `_unscaled` the other way round."""
+        config = self.vae.config
+        mean, deviation = config.get("latents_mean"), config.get("latents_std")
+        if mean is not None and deviation is not None:
+            by_channel = latents.new_tensor([mean, deviation]).view(2, 1, -1, 1, 1)
+            return (latents - by_channel[0]) * config.scaling_factor / by_channel[1]
+        return (latents - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents of the network to those of the VAE."""

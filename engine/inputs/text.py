@@ -30,12 +30,19 @@ class TextEmbedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Conditioning:
-    """Embeddings of the prompt and of the negative prompt, of one length."""
+class PromptPair:
+    """Embeddings of a prompt and of its negative prompt, of one length."""
 
     positive: TextEmbedding
     negative: TextEmbedding
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning(PromptPair):
+    """Embeddings of the request's prompts and of each region's, all of one length, and what the user should know."""
+
     notices: tuple[Notice, ...]
+    regions: tuple[PromptPair, ...] = ()
 
 
 # States of each text model (1, tokens, dim), and for SDXL of the whole text (1, dim)
@@ -62,22 +69,32 @@ class PromptEncoder:
     _cache: OrderedDict[tuple[ChunkPerTokenizer, int], TextEmbedding] = field(default_factory=OrderedDict, repr=False)
 
     def encode(self, recipe: Recipe) -> Conditioning:
-        """Embed both prompts, the shorter one padded with empty chunks. Every part that is ignored gets a notice.
+        """Embed all prompts, the shorter ones padded with empty chunks. Every part that is ignored gets a notice.
 
         Raises:
             RecipeError: when `clip_skip` leaves no layer.
         """
         self._check_clip_skip(recipe.clip_skip)
-        syntax, clip_skip = recipe.prompt_syntax, recipe.clip_skip
-        chunks, notices = self._chunks(recipe.prompt, "prompt", syntax)
-        negative_chunks, negative_notices = self._chunks(recipe.negative_prompt, "negative_prompt", syntax)
-        length = max(len(chunks), len(negative_chunks))
-        positive = self._embedding(chunks, length, clip_skip)
-        # diffusers skips no layers for the negative prompt, AUTOMATIC1111 does.
-        negative = self._embedding(negative_chunks, length, 0 if syntax == "plain" else clip_skip)
-        if self.zero_negative and not recipe.negative_prompt:
-            negative = zeros_like(negative)
-        return Conditioning(positive, negative, (*notices, *negative_notices))
+        negative_skip = 0 if recipe.prompt_syntax == "plain" else recipe.clip_skip  # diffusers, AUTOMATIC1111
+        texts = _texts(recipe)
+        read = {path: self._chunks(text, path, recipe.prompt_syntax) for path, text in texts.items()}
+        length = max(len(chunks) for chunks, _ in read.values())
+
+        def pair(path: str, negative_path: str) -> PromptPair:
+            negative = self._embedding(read[negative_path][0], length, negative_skip)
+            if self.zero_negative and not texts[negative_path]:
+                negative = zeros_like(negative)
+            return PromptPair(self._embedding(read[path][0], length, recipe.clip_skip), negative)
+
+        own = pair("prompt", "negative_prompt")
+        regions = []
+        for index in range(len(recipe.regions)):
+            negative_path = f"regions/{index}/negative_prompt"
+            regions.append(
+                pair(f"regions/{index}/prompt", negative_path if negative_path in texts else "negative_prompt")
+            )
+        notices = tuple(notice for _, of_text in read.values() for notice in of_text)
+        return Conditioning(own.positive, own.negative, notices, tuple(regions))
 
     @property
     def max_clip_skip(self) -> int:
@@ -129,6 +146,16 @@ class PromptEncoder:
             for of_model, (vocabulary, part, _) in zip(states, each, strict=True)
         ]
         return TextEmbedding(torch.cat(weighted, -1), pooled)
+
+
+def _texts(recipe: Recipe) -> dict[str, str]:
+    """All prompts by the paths of their fields; a region's negative prompt only where it is not the request's."""
+    texts = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    for index, region in enumerate(recipe.regions):
+        texts[f"regions/{index}/prompt"] = region.prompt
+        if region.negative_prompt != recipe.negative_prompt:
+            texts[f"regions/{index}/negative_prompt"] = region.negative_prompt
+    return texts
 
 
 def _split(

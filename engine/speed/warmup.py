@@ -12,7 +12,7 @@ from engine.batching import MicroBatches
 from engine.guidance import Guidance
 from engine.model import Model
 from engine.tiles import Tile
-from engine.views import View
+from recipe.views import View
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,8 @@ NOTED_MS = 200
 LONGEST_GAP = 0.7
 # How many jobs of an owner move up when one before them is canceled.
 MOST_MOVED = 100
+# What a job takes beside what its client sent: states, times, its place in the indices, its result.
+RECORD_BYTES = 1500
 # The share of Redis's `maxmemory` up to which jobs are accepted; the rest is reserved for accepted jobs.
 MEMORY_FOR_SUBMITS = 0.9
 
@@ -57,6 +59,7 @@ def source(name: str) -> str:
         "BATCH": keys.BATCH,
         "BATCH_JOBS": keys.BATCH_JOBS,
         "TALLY": keys.TALLY,
+        "OWNER_BYTES": keys.OWNER_BYTES,
         "WORKERS": keys.WORKERS,
         "ABILITIES": keys.ABILITIES,
         "REFUSED": keys.REFUSED,
@@ -79,6 +82,7 @@ def source(name: str) -> str:
         "LONGEST_GAP": LONGEST_GAP,
         "NOTED_MS": NOTED_MS,
         "SHARE": SHARE,
+        "RECORD_BYTES": RECORD_BYTES,
         "MOST_REFUSED": MOST_REFUSED,
         "MOST_MOVED": MOST_MOVED,
         "MEMORY_FOR_SUBMITS": MEMORY_FOR_SUBMITS,

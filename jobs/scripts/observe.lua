@@ -50,6 +50,10 @@ local function expire_record(id, seconds)
   redis.call('ZREM', FINISHED, id)
   expire_webhook(id)
   enter_state(id, 'expired')
+  local freed = redis.call('HMGET', key, 'owner', 'size')
+  if freed[2] and redis.call('HINCRBY', OWNER_BYTES, freed[1], -freed[2]) <= 0 then
+    redis.call('HDEL', OWNER_BYTES, freed[1])
+  end
   -- A new hash: one that has held a long value takes several times the memory for good.
   local kept, fields = redis.call('HMGET', key, unpack(KEPT)), {'phase', 'expired'}
   for i, name in ipairs(KEPT) do

@@ -31,6 +31,7 @@ def run_batch(
     api_key: str,
     concurrency: int,
     patience: float,
+    prompts: bool,
     retry_failed: bool,
     dry_run: bool,
     console: Console,
@@ -40,7 +41,7 @@ def run_batch(
     Raises:
         BatchError, ServiceError: the run cannot start or continue. The same command later resumes it.
     """
-    wanted = read_requests(requests)
+    wanted = read_requests(requests, prompts=prompts)
     if dry_run and not folder.exists():
         typer.echo(f"{folder}: {len(wanted.items)} to submit")
         return 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from panoramas.errors import PanoramasError
 
+STANDARD_INPUT = Path("-")
 _STEM = re.compile(r"[\w-][\w .-]{0,199}")
 
 
@@ -36,26 +38,33 @@ class Requests:
     sha256: str
 
 
-def read_requests(path: Path) -> Requests:
-    """Read and check the whole file.
+def read_requests(path: Path, *, prompts: bool = False) -> Requests:
+    """Read and check the whole file; the path `-` is standard input.
 
     Besides the fields of a request, a line may have `id` (the picture becomes `{id}.png`) or `file` (its name).
-    Empty lines are skipped. In a file named `.txt` each line is a prompt.
+    Empty lines are skipped. With `prompts`, or in a file named `.txt`, each line is a prompt.
 
     Raises:
         BatchError: naming the line at fault.
     """
-    data = path.read_bytes()
+    try:
+        data = sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()
+    except OSError as error:
+        raise BatchError(f"{path} cannot be read: {error.strerror or error}") from error
     items: dict[int, Item] = {}
     lines_of: dict[str, int] = {}
-    for item in _items(data, plain=path.suffix == ".txt"):
+    for item in _items(data, plain=prompts or path.suffix == ".txt"):
         name = item.file.casefold()  # some file systems ignore case
         if name in lines_of:
             raise BatchError(f"line {item.line}: {item.file} is already the picture of line {lines_of[name]}")
         items[item.line], lines_of[name] = item, item.line
     if not items:
-        raise BatchError(f"{path} contains no requests")
+        raise BatchError(f"{'standard input' if path == STANDARD_INPUT else path} contains no requests")
     return Requests(items, hashlib.sha256(data).hexdigest())
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a value of JSON")
 
 
 def _items(data: bytes, *, plain: bool) -> Iterator[Item]:
@@ -71,9 +80,11 @@ def _item(line: int, text: str, *, plain: bool) -> Item:
     if plain:
         return Item(line, {"prompt": text}, f"{line:05d}.png")
     try:
-        request = json.loads(text)
+        request = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error} (a file of bare prompts is named .txt)") from error
+        raise ValueError(
+            f"is not JSON: {error} (a file of bare prompts is named .txt or read with --prompts)"
+        ) from error
     if not isinstance(request, dict) or not isinstance(request.get("prompt"), str):
         raise ValueError('must be an object with a "prompt"')
     if "id" in request and "file" in request:

@@ -1,19 +1,35 @@
-"""`panoramas generate`: one flag for each field in `panoramas.params`."""
+"""`panoramas generate`, `submit` and `repaint`: one flag for each field in `panoramas.params`."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from panoramas.cli.common import ApiKey, Out, Prompt, Url, app, submit_and_save
-from panoramas.client import DEFAULT_URL, Client
+from panoramas.cli.common import (
+    ApiKey,
+    Format,
+    IdempotencyKey,
+    Out,
+    Patience,
+    Prompt,
+    Url,
+    app,
+    connected,
+    print_json,
+)
+from panoramas.cli.output import Output
+from panoramas.cli.painting import submit_and_save
+from panoramas.cli.regions import parse_region
+from panoramas.client import DEFAULT_URL, PATIENCE_SECONDS, Client
 from panoramas.params import Flag, PanoramaParams
+from panoramas.results import Job
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -35,6 +51,8 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     options: dict[str, Any] = {"help": flag.help}
     if get_origin(kind) is Mapping:
         kinds, options["parser"], options["metavar"] = (Any,), _json_object, "JSON"
+    elif get_origin(kinds[0]) is Sequence:
+        kinds, options["parser"], options["metavar"] = (list[Any],), parse_region, "LEFT,TOP,RIGHT,BOTTOM:PROMPT"
     elif bool in kinds and type(None) in kinds:
         spelling += f"/--no-{spelling.removeprefix('--')}"
     default = False if kind is bool else None
@@ -43,27 +61,80 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def generate(
-    prompt: Prompt, out: Out = Path("panorama.png"), url: Url = DEFAULT_URL, api_key: ApiKey = "", **params: Any
-) -> None:
-    """Submit a panorama to a running service, show its progress, save the picture."""
-    given = {name: value for name, value in params.items() if value is not None}
-    with Client(url, api_key=api_key) as client:
-        submit_and_save(client, prompt, out, given)
-
-
-def _with_flags() -> inspect.Signature:
-    """The signature of `generate` with a parameter for each field in place of `**params`."""
+def _with_flags(command: Callable[..., None], only: Collection[str] = ()) -> Callable[..., None]:
+    """Give the command, in place of its `**params`, a parameter for each field; typer reads the signature."""
     fields = get_type_hints(PanoramaParams, include_extras=True)
-    own = inspect.signature(generate, eval_str=True).parameters
+    fields = {name: field for name, field in fields.items() if not only or name in only}
+    own = inspect.signature(command, eval_str=True).parameters
     named = [parameter for parameter in own.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    return inspect.Signature(named + [_parameter(name, field) for name, field in fields.items()])
+    signature = inspect.Signature(named + [_parameter(name, field) for name, field in fields.items()])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return command
 
 
-# typer reads both.
-generate.__signature__ = _with_flags()  # type: ignore[attr-defined]
-generate.__annotations__ = {
-    name: parameter.annotation
-    for name, parameter in generate.__signature__.parameters.items()  # type: ignore[attr-defined]
-}
-app.command()(generate)
+@app.command()
+@_with_flags
+def generate(
+    prompt: Prompt,
+    out: Out = "panorama.png",
+    form: Format = None,
+    idempotency_key: IdempotencyKey = None,
+    patience: Patience = PATIENCE_SECONDS,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    **params: Any,
+) -> None:
+    """Submit a panorama to a running service, show its progress, save the picture. Ctrl-C cancels the job."""
+    with connected(url, api_key, patience) as client:
+        _paint(client, partial(client.submit, prompt), params, out, form, idempotency_key)
+
+
+@app.command()
+@_with_flags
+def submit(
+    prompt: Prompt,
+    idempotency_key: IdempotencyKey = None,
+    patience: Patience = PATIENCE_SECONDS,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    **params: Any,
+) -> None:
+    """Submit a panorama and print the accepted job as JSON, without waiting for it."""
+    with connected(url, api_key, patience) as client:
+        print_json(client.submit(prompt, idempotency_key=idempotency_key, **_given(params)).raw)
+
+
+@app.command()
+@partial(_with_flags, only=("priority", "metadata", "webhook_url"))
+def repaint(
+    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG of this service.")],
+    out: Out = "panorama.png",
+    form: Format = None,
+    idempotency_key: IdempotencyKey = None,
+    patience: Patience = PATIENCE_SECONDS,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    **params: Any,
+) -> None:
+    """Paint the recipe inside a PNG again, show the progress, save the picture. Ctrl-C cancels the job."""
+    with connected(url, api_key, patience) as client:
+        _paint(client, partial(client.repaint, picture), params, out, form, idempotency_key)
+
+
+def _paint(
+    client: Client,
+    submit: Callable[..., Job],
+    params: dict[str, Any],
+    out: str,
+    form: str | None,
+    idempotency_key: str | None,
+) -> None:
+    """Check the target, then submit. Under a key the job stays: the same command again would find it canceled."""
+    output = Output.of(out, form)
+    submit = partial(submit, idempotency_key=idempotency_key, **_given(params))
+    submit_and_save(client, submit, output, keep=idempotency_key is not None)
+
+
+def _given(params: dict[str, Any]) -> Any:
+    return {name: value for name, value in params.items() if value is not None}

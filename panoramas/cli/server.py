@@ -20,7 +20,9 @@ _GET_THE_SERVER = (
 @app.command()
 def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on; PANORAMAS_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one; PANORAMAS_PORT.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on, 0 for a free one; PANORAMAS_PORT.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for jobs and images; PANORAMAS_DATA_DIR.")] = None,
 ) -> None:
     """Run the whole service on this machine: embedded Redis-protocol server, API, worker, webhooks. Ctrl-C stops it."""
@@ -33,7 +35,7 @@ def up(
 @app.command()
 def api(
     host: Annotated[str | None, typer.Option(help="Address to listen on; PANORAMAS_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; PANORAMAS_PORT.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; PANORAMAS_PORT.")] = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the API alone, on the Redis of PANORAMAS_REDIS_URL."""
@@ -74,7 +76,7 @@ def webhooks(
 @app.command()
 def demo(
     prompt: Prompt,
-    out: Out = Path("panorama.png"),
+    out: Out = "panorama.png",
     width: Width = 2048,
     height: Height = 512,
     seed: Seed = None,

@@ -8,15 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from panoramas.cli.common import console, quit_with, submit_and_save
+from panoramas.cli.common import console, quit_with
+from panoramas.cli.output import Output
+from panoramas.cli.painting import submit_and_save
 from panoramas.client import Client
 from panoramas.errors import PanoramasError
 from panoramas.server.local import LocalService, LocalServiceError
 from panoramas.server.roles import read_settings
 
 
-def run_demo(prompt: str, out: Path, params: dict[str, Any]) -> None:
+def run_demo(prompt: str, out: str, params: dict[str, Any]) -> None:
     """Start the service, paint one panorama into `out`, stop the service. On an error its log is printed."""
+    output = Output.of(out)
     with tempfile.TemporaryDirectory(prefix="panoramas-") as folder:
         log_file = Path(folder) / "log"
         os.environ["PANORAMAS_API_KEYS"] = ""  # this process is the only client
@@ -28,7 +31,7 @@ def run_demo(prompt: str, out: Path, params: dict[str, Any]) -> None:
                 service.start()
             try:
                 with Client(service.url, api_key="") as client:
-                    submit_and_save(client, prompt, out, params)
+                    submit_and_save(client, lambda: client.submit(prompt, **params), output)
             finally:
                 with console.status("stopping the service"):
                     service.stop()

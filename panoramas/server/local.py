@@ -134,10 +134,9 @@ class LocalService:
             return socket.create_server(
                 (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
             )
-        except OSError as error:
-            raise LocalServiceError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
-            ) from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be a name
+            reason = getattr(error, "strerror", None) or error
+            raise LocalServiceError(f"cannot listen on {host}:{port}: {reason}; choose another with --port") from error
 
     def _start_redis(self, data: Path) -> str:
         folder = data / "redis"

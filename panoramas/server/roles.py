@@ -80,14 +80,14 @@ def run_webhooks() -> None:
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """The settings of the environment; flags that were given override them. Quits naming each variable at fault."""
+    """The settings of the environment; flags that were given override them. Quits with 2 and each variable at fault."""
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
         settings.catalog  # noqa: B018 - an unreadable list of models is reported here, not by a process later
     except ValidationError as error:
-        quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
+        quit_with("\n".join(f"PANORAMAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()), 2)
     except ValueError as error:
-        quit_with(str(error))
+        quit_with(str(error), 2)
     return settings
 
 

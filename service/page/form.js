@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 // Fields shown first, and labels. Fields that are not listed here appear under "More settings".
 const FRONT = ["prompt", "model", "preset", "circular", "seed"];
 const SIZE = ["width", "height"];
-const NOT_SHOWN = ["metadata", "webhook_url", "priority"];
+const NOT_SHOWN = ["metadata", "webhook_url", "priority", "regions", "region_feather", "region_bootstrap"];
 const LABELS = {
   circular: "All the way round (360°)",
   num_inference_steps: "Steps",

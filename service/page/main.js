@@ -25,6 +25,7 @@ const actions = {
   },
   edit: (job) => {
     form.write(job.input);
+    if (job.input.regions?.length) toast("This form has no regions. Painting it again or with another seed keeps them.");
     byId("composer").scrollIntoView({ block: "nearest" });
     byId("prompt").focus();
   },

@@ -9,6 +9,7 @@ export function recipe(job, actions) {
   const seconds = timings && Object.values(timings).reduce((sum, each) => sum + each, 0);
   const facts = {
     Size: `${input.width} × ${input.height}${input.circular ? ", all round" : ""}`,
+    Regions: input.regions?.length || null,
     Seed: input.seed,
     Steps: input.num_inference_steps,
     Guidance: input.guidance_scale,

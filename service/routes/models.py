@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from recipe.fields import VIEW_WEIGHTS
+from recipe.regions import MAX_REGIONS
 from recipe.schedulers import SCHEDULERS
 from service.dependencies import AppServices
 from service.schemas.server import Models, model_schema
@@ -25,5 +26,7 @@ async def list_models(services: AppServices) -> Models:
             "height": settings.max_height,
             "num_inference_steps": settings.max_steps,
             "pixel_steps": settings.max_pixel_steps,
+            "samples": settings.max_samples,
+            "regions": MAX_REGIONS,
         },
     )

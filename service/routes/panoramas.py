@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic_core import from_json
+from redis.exceptions import OutOfMemoryError
 
 from jobs import logs, tracing
 from jobs.idempotency import Idempotency
@@ -112,14 +113,15 @@ async def submit_panorama(
         await services.store.check_room()
         view = await services.board.submit(
             uuid.uuid4().hex,
-            job_input,
+            job_input.values,
             body.metadata,
             owner=caller.owner,
             priority=body.priority,
             idempotency=idempotency,
             webhook_url=webhook_url,
+            network_samples=job_input.network_samples,
         )
-    except StoreFull:
+    except (StoreFull, OutOfMemoryError):
         replayed = await services.board.replayed(caller.owner, idempotency) if idempotency else None
         if replayed is None:
             raise

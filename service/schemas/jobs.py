@@ -9,15 +9,21 @@ from pydantic import BaseModel, Field, create_model
 
 from jobs.board import JobView
 from jobs.record import Priority, State
+from recipe.field import Field as RecipeField
+from recipe.field import fields_of
 from recipe.fields import DEFAULTS
-from recipe.fields import Field as RecipeField
 from recipe.request import REQUEST_FIELDS
 from service.links import link
 from service.schemas.common import ID_PATTERN, utc_time
 
 
 def _resolved_field(name: str, spec: RecipeField) -> tuple[Any, Any]:
-    return spec.kind, (... if spec.since_first else DEFAULTS[name])
+    default: Any = ... if spec.since_first else DEFAULTS[name]
+    if spec.max_items is None:
+        return spec.kind, default
+    fields: dict[str, Any] = {each: (own.kind, ...) for each, own in fields_of(spec.kind).items()}
+    item: Any = create_model(f"Resolved{spec.kind.__name__}", **fields)
+    return list[item], list(default)
 
 
 _RESOLVED_FIELDS: dict[str, Any] = {
@@ -83,6 +89,10 @@ class Job(BaseModel):
     progress: Progress
     queue_position: int | None = Field(description="Jobs before this one; null once it runs")
     eta_seconds: float | None = Field(description="Estimated seconds to the end; null where nothing is known")
+    network_samples: int | None = Field(
+        description="What it costs: the samples that the network predicts for it, its views times steps, each view once"
+        " for every region that it touches, twice with guidance; null for a job of an earlier version"
+    )
     attempt: int
     created_at: datetime
     started_at: datetime | None
@@ -125,6 +135,7 @@ def job_schema(view: JobView) -> Job:
         ),
         queue_position=view.queue_position,
         eta_seconds=view.eta_seconds,
+        network_samples=record.network_samples,
         attempt=record.attempt,
         created_at=utc_time(record.created_at),
         started_at=utc_time(record.started_at),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from jobs.record import Priority
-from recipe.fields import DEFAULTS, TEXT_PATTERN, Recipe
-from recipe.fields import Field as RecipeField
+from recipe.field import TEXT_PATTERN, defaults_of, fields_of
+from recipe.field import Field as RecipeField
+from recipe.fields import DEFAULTS, Recipe
 from recipe.models import ModelSpec
 from recipe.request import REQUEST_FIELDS, resolve
 
@@ -27,10 +29,15 @@ def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
 Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata)]
 
 
+def _wire_fields(specs: Mapping[str, RecipeField], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Declare fields of the recipe for pydantic."""
+    return {name: _wire_field(spec, defaults.get(name)) for name, spec in specs.items()}
+
+
 def _wire_field(spec: RecipeField, default: Any) -> tuple[Any, Any]:
     """Declare a field of the recipe for pydantic: its type, default, range and description."""
     minimum = min((spec.minimum, *spec.as_null)) if spec.as_null and spec.minimum is not None else spec.minimum
-    limits: dict[str, Any] = {"ge": minimum, "le": spec.maximum, "max_length": spec.max_length}
+    limits: dict[str, Any] = {"ge": minimum, "le": spec.maximum, "max_length": spec.max_length or spec.max_items}
     if spec.kind is float:
         limits["allow_inf_nan"] = False
     if spec.required:
@@ -38,14 +45,24 @@ def _wire_field(spec: RecipeField, default: Any) -> tuple[Any, Any]:
     if spec.kind is str and not spec.choices:
         limits["json_schema_extra"] = {"pattern": TEXT_PATTERN}
     kind: Any = Literal[spec.choices] if spec.choices else spec.kind
+    if spec.max_items is not None:
+        kind = list[_wire_object(spec.kind)]  # type: ignore[misc]
     limited = Annotated[kind, Field(**{name: limit for name, limit in limits.items() if limit is not None})]
     if spec.nullable:
         return limited | None, Field(None, description=spec.help)
     return limited, Field(... if spec.required else default, description=spec.help)
 
 
-_WIRE_FIELDS: dict[str, Any] = {name: _wire_field(spec, DEFAULTS.get(name)) for name, spec in REQUEST_FIELDS.items()}
-_WireRecipe: Any = create_model("_WireRecipe", **_WIRE_FIELDS)
+def _wire_object(kind: type) -> Any:
+    """The items of a list as a schema of their own."""
+    summary = (kind.__doc__ or "").split("\n\n", maxsplit=1)[0]
+    base = create_model("_Strict", __config__=ConfigDict(extra="forbid", strict=True))
+    return create_model(
+        kind.__name__, __base__=base, __doc__=summary, **_wire_fields(fields_of(kind), defaults_of(kind))
+    )
+
+
+_WireRecipe: Any = create_model("_WireRecipe", **_wire_fields(REQUEST_FIELDS, DEFAULTS))
 
 
 class PanoramaRequest(_WireRecipe):

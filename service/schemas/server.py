@@ -20,6 +20,7 @@ class ModelInfo(BaseModel):
     family: str | None = Field(description="Kind of model; null, as what follows, while it is unavailable")
     window_px: int | None = Field(description="Side of one view in pixels: the smallest canvas along either axis")
     latent_factor: int | None = Field(description="Sizes are multiples of this")
+    supports: list[str] = Field(description="What it can paint beside a prompt: `regions`")
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]] = Field(description="What each preset fills in for this model")
     embeddings: list[str] = Field(description="Textual inversions that its prompts can name")
@@ -61,6 +62,7 @@ def model_schema(name: str, catalog: ModelCatalog, max_width: int) -> ModelInfo:
         family=facts.family if facts else None,
         window_px=facts.window_px if facts else None,
         latent_factor=facts.latent_factor if facts else None,
+        supports=list(facts.supports) if facts else [],
         defaults=defaults,
         presets={preset: PRESETS[preset].values(facts) for preset in PRESETS} if facts else {},
         embeddings=list(catalog[name].embeddings),

@@ -288,6 +288,31 @@ def test_a_text_file_is_a_prompt_a_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
+def test_requests_come_from_standard_input_and_the_same_input_resumes(
+    workerless: WorkerlessApi, tmp_path: Path
+) -> None:
+    before = jobs_made(workerless.stack)
+    command = [sys.executable, "-m", "panoramas", "batch", "-", "--prompts", "-o", str(tmp_path / "out")]
+    command += ["--url", workerless.stack.url]
+    folder = Folder(tmp_path, [])
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
+        process.stdin.write("hügel\n\n{not json}\n")
+        process.stdin.close()
+        eventually(lambda: folder.entries("accepted"), 20, "accepted")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130, process.stderr.read()
+    again = [*command, "--dry-run"]
+    done = subprocess.run(again, cwd=ROOT, input="hügel\n\n{not json}\n", text=True, capture_output=True)
+    assert "0 to submit, 2 submitted and not fetched yet" in done.stdout, done.stderr
+    assert jobs_made(workerless.stack) == before + 2
+    prompts = [workerless.get(job_id)["input"]["prompt"] for job_id in queued(workerless, folder)]
+    assert prompts == ["hügel", "{not json}"]
+    done = subprocess.run(command, cwd=ROOT, input="other\n", text=True, capture_output=True)
+    assert (done.returncode, "has changed" in done.stderr) == (1, True), done.stderr
+
+
 @pytest.mark.chaos
 def test_ten_thousand_lines_killed_three_times_become_ten_thousand_jobs(tmp_path: Path) -> None:
     """Nothing is painted: what counts is what was submitted, and that each picture belongs to its line."""

@@ -28,7 +28,7 @@ from panoramas import (
     ServiceError,
     WaitTimeout,
 )
-from panoramas.calls import MEDIA_TYPES
+from panoramas.formats import MEDIA_TYPES
 from service.openapi_examples import BATCH, JOB
 from service.schemas.requests import PanoramaRequest as ServersRequest
 from testkit.http import jobs_made

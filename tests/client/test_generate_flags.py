@@ -9,27 +9,29 @@ import uuid
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from panoramas.cli import app
 from panoramas.params import PanoramaRequest
 from recipe.request import REQUEST_FIELDS
-from testkit.processes import eventually
+from testkit.processes import ROOT, eventually
 from testkit.workerless import WorkerlessApi
 
-FLAGS = {
-    parameter.name: parameter
-    for parameter in get_command(app).commands["generate"].params  # type: ignore[attr-defined]
-    if parameter.name != "help"
-}
-NOT_SENT = {"out", "url", "api_key"}
+COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+FLAGS = {parameter.name: parameter for parameter in COMMANDS["generate"].params}
+NOT_SENT = {"out", "form", "idempotency_key", "patience", "url", "api_key"}
 # Sizes are spelt out, where the original's command line says --W and --H.
 OTHER_FLAG = {"width": "width", "height": "height"}
 
 
-def test_there_is_a_flag_for_every_field_of_a_request() -> None:
-    assert set(FLAGS) - NOT_SENT == PanoramaRequest.__annotations__.keys()
-    assert set(REQUEST_FIELDS) <= set(FLAGS)
+@pytest.mark.parametrize("command", ["generate", "submit"])
+def test_there_is_a_flag_for_every_field_of_a_request(command: str) -> None:
+    description = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+    fields = description["components"]["schemas"]["PanoramaRequest"]["properties"]
+    flags = {parameter.name for parameter in COMMANDS[command].params} - {"help"}
+    assert flags - NOT_SENT == set(fields) == PanoramaRequest.__annotations__.keys()
+    assert set(REQUEST_FIELDS) <= flags
 
 
 @pytest.mark.parametrize("name", sorted(set(REQUEST_FIELDS) - {"prompt"}))

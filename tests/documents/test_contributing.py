@@ -41,7 +41,7 @@ class Copy:
         ignored = shutil.ignore_patterns("*.safetensors", "__pycache__")
         for name in CODE:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        for name in ("openapi.yaml", "docs/settings.md"):
+        for name in ("openapi.yaml", "docs/settings.md", "docker-compose.yml"):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         self._before = self._contents()
@@ -160,6 +160,7 @@ def test_an_option_of_the_store_takes_the_files_listed(copy: Copy) -> None:
     head = document[: document.index("| Variable")]
     (copy.folder / "docs/settings.md").write_text(head + copy.python("-m", "jobs.settings"))
     assert "PANORAMAS_STORE_ENDPOINT" in (copy.folder / "docs/settings.md").read_text()
+    copy.insert("docker-compose.yml", "  PANORAMAS_STORE_URL:", "  PANORAMAS_STORE_ENDPOINT:\n")
     # The store is made from the settings in one place, so an option reaches it without its callers.
     makers = [
         path.relative_to(ROOT)

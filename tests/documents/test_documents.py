@@ -11,7 +11,7 @@ import yaml
 
 from jobs.settings import Settings, table
 from panoramas._version import __version__
-from panoramas.client import http_options
+from panoramas.client import Client
 from testkit.processes import ROOT
 
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
@@ -72,7 +72,8 @@ def test_every_container_is_confined_watched_and_told_every_setting(name: str) -
     else:
         own = {"redis_url", "data_dir", "host", "port"}  # of the images
         passed = {f"PANORAMAS_{field.upper()}" for field in Settings.model_fields if field not in own}
-        assert passed <= set(service["environment"])
+        of_s3 = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
+        assert passed | of_s3 <= set(service["environment"])
 
 
 def test_every_fault_of_the_matrix_has_the_test_it_names() -> None:
@@ -87,7 +88,8 @@ def test_the_version_is_the_same_everywhere() -> None:
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}$", CHANGELOG, re.MULTILINE)
     assert openapi["info"]["version"] == __version__ == released[0]
     assert released == sorted(released, key=lambda text: [int(part) for part in text.split(".")], reverse=True)
-    assert http_options(None, None, 1)["headers"]["User-Agent"] == f"panoramas-python/{__version__}"
+    with Client(api_key="") as client:
+        assert client._connection.headers["User-Agent"] == f"panoramas-python/{__version__}"
 
 
 def test_the_changelog_has_a_place_for_the_next_change() -> None:

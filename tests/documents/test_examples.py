@@ -37,6 +37,11 @@ def run(stack: Stack, folder: Path, *command: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
+def blocks(text: str) -> list[str]:
+    """The shell commands of a document."""
+    return re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
 def need(*programs: str) -> None:
     if missing := [program for program in programs if not shutil.which(program)]:
         pytest.skip(f"{', '.join(missing)} not installed")
@@ -89,12 +94,30 @@ def test_the_batch_recipe_paints_every_prompt(keyed: Stack, tmp_path: Path) -> N
 
 def test_the_commands_of_the_apis_page_work_in_their_order(keyed: Stack, tmp_path: Path) -> None:
     need("bash", "curl", "jq", "sha256sum")
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 5
-    done = run(keyed, tmp_path, "bash", "-euxo", "pipefail", "-c", "".join(blocks))
+    commands = blocks((ROOT / "docs" / "api.md").read_text())
+    assert len(commands) > 5
+    done = run(keyed, tmp_path, "bash", "-euxo", "pipefail", "-c", "".join(commands))
     assert done.returncode == 0, done.stderr + done.stdout
     assert "panorama.png: OK" in done.stdout
     with Image.open(tmp_path / "panorama.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (1024, 512))
     assert shutil.unpack_archive(tmp_path / "pictures.zip", tmp_path / "pictures") is None
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+
+
+def test_the_examples_of_the_regions_page_paint(keyed: Stack, tmp_path: Path) -> None:
+    need("bash", "curl", "jq")
+    text = (ROOT / "docs" / "regions.md").read_text()
+    python, *_ = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for command in (("bash", "-euc", "".join(blocks(text))), (sys.executable, "-c", python)):
+        done = run(keyed, tmp_path, *command)
+        assert done.returncode == 0, done.stderr + done.stdout
+        with Image.open(tmp_path / "regions.png") as picture:
+            recipe = json.loads(picture.text["recipe"])  # type: ignore[attr-defined]
+            assert picture.size == (1024, 512)
+        assert [region["prompt"] for region in recipe["regions"]] == [
+            "mountains at sunset by a lake",
+            "a city at sunset",
+        ]
+        assert recipe["region_feather"] == 0.25
+        (tmp_path / "regions.png").unlink()

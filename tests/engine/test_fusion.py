@@ -9,8 +9,8 @@ import torch
 
 from engine.batching import MicroBatches
 from engine.fusion import Fusion, plan_fusion, window_weights
-from engine.views import plan_views
 from recipe.fields import VIEW_WEIGHTS
+from recipe.views import plan_views
 
 HEIGHT, WIDTH, WINDOW = 16, 41, 16
 

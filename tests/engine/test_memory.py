@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import torch
 from engine.batching import MicroBatches
 from engine.families.stable_diffusion import StableDiffusion
 from engine.loading import load_model
-from engine.memory import Footprint, LiveBytes, fit, free_bytes, measure
+from engine.memory import Footprint, LiveBytes, fit, free_bytes, measure, needed_bytes
 from engine.paint import paint
 from engine.speed.warmup import call_network
 from recipe.errors import RecipeError
 from recipe.fields import Recipe
 from recipe.models import find_model
+from recipe.regions import Region
+from testkit.tiny import build_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +148,35 @@ def test_a_job_that_will_not_fit_is_refused_or_painted_in_smaller_batches(model:
     with pytest.raises(RecipeError, match="smaller canvas"):
         fit(footprint, model, Recipe(prompt="a", width=8192, height=128), batches, 1 << 30)
     assert free_bytes(torch.device("cpu")), "the host's memory is known on Linux"
+
+
+def test_the_memory_of_plain_grounds_behind_regions_is_foreseen(model: StableDiffusion) -> None:
+    """The encoder's, which no other painting needs; measuring it leaves the model as it was."""
+    footprint = measure(model)
+    view = Recipe(prompt="a", width=128, height=128, regions=(Region(prompt="b", right=0.5),))
+    large_encoder = replace(footprint, encode_view=1e9)
+    plain = needed_bytes(footprint, model, view, 1)
+    assert plain == needed_bytes(large_encoder, model, view, 1)
+    assert plain < 1e9 < needed_bytes(large_encoder, model, replace(view, region_bootstrap=0.5), 1)
+    pixels = torch.zeros(1, 3, 128, 128)
+    with torch.inference_mode(), LiveBytes() as counted:
+        model.encode_pixels(pixels)
+    assert counted.peak <= 1.05 * footprint.encode_view
+
+
+def test_the_forecast_is_of_the_type_that_the_decoder_runs_in(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "half", window=16)
+    config = folder / "vae" / "config.json"
+
+    def half(**changes: bool) -> StableDiffusion:
+        kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "force_upcast"}
+        config.write_text(json.dumps({**kept, **changes}))
+        return load_model(find_model(str(folder)), device="cpu", dtype="float16")
+
+    silent, upcast = half(), half(force_upcast=True)
+    assert (silent.decoder_dtype, upcast.decoder_dtype) == (torch.float16, torch.float32)
+    narrow, wide = measure(silent), measure(upcast)
+    assert wide.decode_cell == pytest.approx(2 * narrow.decode_cell, rel=0.01)
+    assert wide.decode_fixed >= 2 * narrow.decode_fixed
+    assert silent.decode(torch.randn(1, 4, 16, 16)).isfinite().all()
+    assert silent.vae.dtype == upcast.vae.dtype == torch.float16

@@ -16,12 +16,12 @@ from engine.loading import load_model
 from engine.paint import paint, paint_latents
 from engine.schedulers import make_scheduler
 from engine.tiles import Tile
-from engine.views import View
 from recipe.facts import ModelFacts
 from recipe.fields import Recipe
 from recipe.models import BUILTIN, find_model
 from recipe.presets import PRESETS
 from recipe.schedulers import SCHEDULERS
+from recipe.views import View
 from testkit.parity import as_published, relative_rms
 from testkit.pipelines import pipeline_of
 from testkit.tiny import SCALED_LINEAR, build_tiny_xl

@@ -30,7 +30,7 @@ import psutil
 
 from testkit.workerless import PANORAMA, WorkerlessApi, running_workerless_api
 
-P99_MS, WORST_MS, API_MIB, REDIS_MIB = 100.0, 500.0, 400.0, 64.0
+P99_MS, WORST_MS, API_MIB, REDIS_MIB = 100.0, 500.0, 400.0, 192.0
 _MIB = 1 << 20
 JSON, LINES, PNG = "application/json", "application/x-ndjson", "image/png"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from jobs.object_store import first_line
 from jobs.store import ImageDamaged, ImageMissing, ImageStore, StoreError
 from panoramas.server.roles import checked_store, read_settings
 
@@ -98,7 +99,7 @@ def test_a_part_of_an_image_is_read_alone(store: ImageStore, tmp_path: Path) -> 
         ({"STORE_URL": "file://images"}, "the absolute path of a folder"),
         ({"STORE_URL": "file:///proc/nothing/images"}, "cannot be made"),
         ({"STORE_URL": "az://pictures"}, "Account must be specified"),
-        ({"STORE_URL": "s3://pictures", "STORE_CA": "/dev/null"}, "has no certificate in PEM"),
+        ({"STORE_URL": "s3://pictures", "STORE_CA": "/etc/hostname"}, "has no certificate in PEM"),
         ({"STORE_REDIRECT": "true"}, "PANORAMAS_STORE_REDIRECT needs a bucket"),
         (
             {"STORE_REDIRECT": "true", "STORE_URL": "s3://pictures", "STORE_PUBLIC_ENDPOINT": "minio:9000"},
@@ -130,3 +131,23 @@ def test_readiness_notices_a_store_that_is_gone(store: ImageStore, tmp_path: Pat
     probe.write_bytes(b"in the way")
     with pytest.raises(StoreError):
         asyncio.run(store.check())
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (
+            "Generic S3 error: Error performing PUT http://minio:9000/b/k in 2.15s, after 2 retries, max_retries: 2,"
+            " retry_timeout: 30s  - HTTP error: error sending request\n\nDebug source:\nGeneric {",
+            "Generic S3 error: Error performing PUT http://minio:9000/b/k  - HTTP error: error sending request",
+        ),
+        (
+            "Generic S3 error: Error performing PUT http://minio:9000/b/k in 51.406µs - HTTP error: builder error",
+            "Generic S3 error: Error performing PUT http://minio:9000/b/k - HTTP error: builder error",
+        ),
+        ("No space left on device (os error 28)", "No space left on device (os error 28)"),
+        ("", "Exception"),
+    ],
+)
+def test_the_same_fault_is_one_line_that_reads_the_same_each_time(message: str, line: str) -> None:
+    assert first_line(Exception(message)) == line

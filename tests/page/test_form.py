@@ -30,7 +30,7 @@ def test_every_field_of_the_request_is_offered(visitor: Visitor, studio: Stack) 
     schemas = httpx.get(f"{studio.url}/openapi.json").json()["components"]["schemas"]
     offered = set(visitor.page.locator("#composer [name]").evaluate_all("all => all.map(each => each.name)"))
     # There is only one model; the others are for programs. A field that can only be null is not offered.
-    left_out = {"model", "metadata", "webhook_url", "priority"}
+    left_out = {"model", "metadata", "webhook_url", "priority", "regions", "region_feather", "region_bootstrap"}
     fields = {
         name
         for name, field in schemas["PanoramaRequest"]["properties"].items()
@@ -53,3 +53,20 @@ def test_a_jobs_input_can_be_edited(visitor: Visitor) -> None:
     visitor.page.get_by_role("button", name="Edit", exact=True).click()
     expect(visitor.page.get_by_label("Prompt", exact=True)).to_have_value("an edited ocean")
     expect(visitor.page.get_by_label("Seed")).to_have_value("3")
+
+
+def test_regions_of_a_job_are_kept_when_it_is_painted_again_and_the_form_says_that_it_has_none(
+    visitor: Visitor, studio: Stack
+) -> None:
+    halves = [{"prompt": "mountains at noon", "right": 0.5}, {"prompt": "a city at night", "left": 0.5}]
+    asked = {"prompt": "two halves", "width": 1024, "num_inference_steps": 1, "regions": halves, "region_feather": 0.2}
+    with httpx.Client(base_url=studio.url) as http:
+        first = http.post("/panoramas", json=asked).json()
+        visitor.open(f"/#/jobs/{first['id']}")
+        expect(visitor.page.locator("dl")).to_contain_text("Regions")
+        visitor.page.get_by_role("button", name="Edit", exact=True).click()
+        expect(visitor.page.get_by_text("This form has no regions")).to_be_visible()
+        before = visitor.page.url
+        visitor.page.get_by_role("button", name="Paint this again").click()
+        visitor.page.wait_for_function("before => location.href !== before", arg=before)
+        assert http.get(f"/jobs/{visitor.job_id}").json()["input"] == first["input"]

@@ -10,7 +10,8 @@ import pytest
 
 from recipe.errors import RecipeError
 from recipe.facts import ModelFacts
-from recipe.fields import MAX_PROMPT_CHARS, MAX_SEED, TEXT_PATTERN, Recipe
+from recipe.field import MAX_PROMPT_CHARS, TEXT_PATTERN
+from recipe.fields import MAX_SEED, Recipe
 
 
 def faults(**changes: Any) -> dict[str, str]:

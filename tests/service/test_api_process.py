@@ -94,6 +94,7 @@ def test_without_its_store_the_api_is_not_ready(alone: Stack, tmp_path: Path) ->
     (images / "health").rmdir()
     images.rmdir()
     images.write_bytes(b"in the way")  # a file in the folder's place, because root ignores permissions
+    eventually(lambda: httpx.get(f"{alone.url}/readyz").status_code == 503, 10)  # a check counts for two seconds
     response = httpx.get(f"{alone.url}/readyz")
     assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
 

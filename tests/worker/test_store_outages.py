@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import keys
 from testkit.fake_model import STEP_SECONDS
 from testkit.fake_model_stack import LEASE, checker_of, worker
 from testkit.job_checker import JobChecker
@@ -77,7 +78,11 @@ def test_a_store_that_is_away_costs_no_attempt_and_no_job_is_claimed_meanwhile(
     assert [bucket.get(job_id)["attempt"] for job_id in (first, second, *others)] == [0] * 5
     assert bucket.http.get("/readyz").status_code == 503
     assert (metric(bucket, "panoramas_pictures_kept"), metric(bucket, "panoramas_workers_out")) == (2, 1)
-    assert said(bucket, "takes no jobs until it can store pictures")
+    assert bucket.stack.log().count("takes no jobs until it can store pictures") <= 2, "a picture; a probe"
+    with bucket.stack.redis.client() as redis:
+        (entry,) = redis.hvals(keys.ABILITIES)
+    assert "cannot be written" in entry or "cannot be stored" in entry
+    assert "127.0.0.1" not in entry, "anybody can read that"
     network.resume()
     assert [bucket.ended(job_id)["attempt"] for job_id in (first, second, *others)] == [1] * 5
     for job_id in in_hand:
@@ -156,3 +161,28 @@ def test_a_worker_with_another_store_than_the_api_takes_no_job_and_readyz_says_s
     other.wait()
     worker(checker)
     assert checker.ended(job_id)["state"] == "succeeded"
+
+
+@pytest.mark.chaos
+def test_a_store_away_for_a_minute_under_load_loses_no_job_and_charges_none(
+    bucket: JobChecker, network: Proxy, tmp_path: Path
+) -> None:
+    """40 jobs on three workers, each with a disk of its own, so that a kept picture may be painted again elsewhere."""
+    folders = [tmp_path / f"disk-{number}" for number in range(3)]
+    for folder in folders:
+        worker(bucket, PANORAMAS_DATA_DIR=str(folder), **{STEP_SECONDS: "0.1"})
+    submitted = [bucket.submit(seed=seed, num_inference_steps=20) for seed in range(40)]
+    eventually(lambda: sum(bucket.get(job_id)["state"] == "succeeded" for job_id in submitted) >= 6, 60)
+    network.swallow()
+    time.sleep(30)
+    network.resume()
+    network.refuse()
+    time.sleep(30)
+    pictures = [path for folder in folders for path in folder.glob("kept/*.kept")]
+    network.resume()
+    ended = [bucket.ended(job_id, 180) for job_id in submitted]
+    assert {(job["state"], job["attempt"]) for job in ended} == {("succeeded", 1)}
+    assert 0 < len(pictures) <= 6
+    eventually(lambda: not any(path.exists() for path in pictures), 40)
+    delivered = bucket.stack.log().count("delivers a kept picture")
+    print(f"{len(pictures)} kept, {delivered} of them delivered, the others painted again by another worker")

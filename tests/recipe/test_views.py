@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.views import plan_views
+from recipe.views import plan_views
 from testkit.article import article_views
 
 
@@ -40,6 +40,15 @@ def test_the_number_of_views_is_the_articles(width: int, stride: int, circular: 
 def test_where_the_stride_divides_the_canvas_the_views_are_the_articles_in_its_order() -> None:
     ours = [(view.top, view.bottom, view.left, view.right) for view in plan_views(80, 128, 64, 8)]
     assert ours == article_views(80, 128)
+
+
+@pytest.mark.parametrize(("width", "stride"), [(250, 8), (100, 24), (71, 32), (65, 64), (256, 8)])
+def test_the_views_of_a_ring_are_spread_evenly(width: int, stride: int) -> None:
+    lefts = [view.left for view in plan_views(64, width, 64, stride, circular=True)]
+    gaps = [after - before for before, after in zip(lefts, [*lefts[1:], lefts[0] + width], strict=True)]
+    assert max(gaps) - min(gaps) <= 1
+    assert max(gaps) <= stride
+    assert len(lefts) == len(range(0, width, stride))
 
 
 def test_a_canvas_that_is_one_view_has_one() -> None:

@@ -7,6 +7,7 @@ last view lies flush with the edge, so that every cell is covered for every size
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -35,20 +36,40 @@ def plan_views(
     Raises:
         ValueError: when a side is smaller than the window or the stride leaves gaps.
     """
-    if min(height, width) < window:
-        raise ValueError(f"no {window}x{window} view fits a canvas of {height}x{width} cells")
+    down, across = shift
+    tops = row_starts(height, window, stride, down)
+    return views_at(tops, column_starts(width, window, stride, across, circular=circular), window)
+
+
+def row_starts(height: int, window: int, stride: int, shift: int = 0) -> list[int]:
+    """The first rows of the views of `plan_views`, ascending.
+
+    Raises:
+        ValueError: as `plan_views`.
+    """
+    if height < window:
+        raise ValueError(f"no {window}x{window} view fits a canvas of {height} cells")
     if not 1 <= stride <= window:
         raise ValueError(f"stride {stride} is not in 1..{window}: views would leave gaps")
-    down, across = shift
-    if circular:
-        lefts = sorted((left - across) % width for left in range(0, width, stride))
-    else:
-        lefts = _starts(width, window, stride, across)
-    return tuple(
-        View(top, top + window, left, left + window) for top in _starts(height, window, stride, down) for left in lefts
-    )
-
-
-def _starts(length: int, window: int, stride: int, shift: int) -> list[int]:
-    last = length - window
+    last = height - window
     return sorted({min(max(start, 0), last) for start in range(-shift, last + stride, stride)})
+
+
+def column_starts(width: int, window: int, stride: int, shift: int = 0, *, circular: bool = False) -> list[int]:
+    """The first columns, likewise: every pair of a first row and a first column is a view.
+
+    On a circular canvas that is no multiple of the stride, the views are spread evenly. At every `stride` cells from
+    column 0 they would lie closer where the last meets the first, and a turned picture would be another one.
+
+    Raises:
+        ValueError: as `plan_views`.
+    """
+    if not circular or width < window:
+        return row_starts(width, window, stride, shift)
+    count = -(-width // stride)
+    return sorted((view * width // count - shift) % width for view in range(count))
+
+
+def views_at(tops: Sequence[int], lefts: Sequence[int], window: int) -> tuple[View, ...]:
+    """The view at every pair of a first row and a first column, row by row."""
+    return tuple(View(top, top + window, left, left + window) for top in tops for left in lefts)
