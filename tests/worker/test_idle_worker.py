@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -56,18 +57,22 @@ def test_two_idle_workers_send_less_than_one_command_a_second_each(lone_stack: S
     assert 2 <= len(sent) < 2 * _SECONDS, sent
 
 
-def test_an_idle_worker_leaves_at_once_though_it_waits_for_a_job(checker: JobChecker) -> None:
+def idle_worker(checker: JobChecker) -> subprocess.Popen[bytes]:
+    """Start a worker, and wait until it waits for a job."""
     process = worker(checker)
-    eventually(lambda: checker.http.get("/readyz").json()["workers"] == 1, 30)
-    time.sleep(1)
+    with checker.stack.redis.client() as redis:
+        eventually(lambda: any(client["cmd"] == "blmove" for client in redis.client_list()), 30)
+    return process
+
+
+def test_an_idle_worker_leaves_at_once_though_it_waits_for_a_job(checker: JobChecker) -> None:
+    process = idle_worker(checker)
     process.send_signal(signal.SIGTERM)
     assert process.wait(4) == 0
 
 
 def test_a_job_submitted_just_after_sigterm_is_left_to_the_next_worker(checker: JobChecker) -> None:
-    process = worker(checker)
-    eventually(lambda: checker.http.get("/readyz").json()["workers"] == 1, 30)
-    time.sleep(1)
+    process = idle_worker(checker)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.02)  # the signal arrives before the job
     jobs = [checker.submit(seed=seed) for seed in range(2)]
