@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--sd_version", choices=versions, help="Stable Diffusion by version")
     which.add_argument(
         "--model", help="'demo', a folder in diffusers' layout, a .safetensors file, or a hub repository owner/name"
+    )
+    p.add_argument(
+        "--request", type=_request, metavar="FILE", help="JSON as POST /panoramas takes it; flags given beside it win"
     )
     for name, spec in REQUEST_FIELDS.items():
         if name != "model":
@@ -51,7 +55,26 @@ def _add_flag(p: argparse.ArgumentParser, name: str, spec: Field) -> None:
         p.add_argument(flag, dest=name, action="store_true", default=None, help=spec.help)
     else:
         choices = spec.choices or None
-        p.add_argument(flag, dest=name, type=spec.kind, choices=choices, required=spec.required, help=spec.help)
+        p.add_argument(flag, dest=name, type=spec.kind, choices=choices, help=spec.help)
+
+
+# Fields of a request that say nothing of the picture.
+_OF_THE_SERVICE = frozenset({"priority", "metadata", "webhook_url"})
+
+
+def _request(path: str) -> dict[str, Any]:
+    try:
+        request = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+    if not isinstance(request, dict):
+        raise argparse.ArgumentTypeError(f"{path}: must be a JSON object")
+    if unknown := sorted(request.keys() - REQUEST_FIELDS.keys() - _OF_THE_SERVICE):
+        raise argparse.ArgumentTypeError(f"{path}: unknown fields: {', '.join(unknown)}")
+    faults = ((name, REQUEST_FIELDS[name].type_fault(request[name])) for name in request if name in REQUEST_FIELDS)
+    if wrong := [f"{name}: {fault}" for name, fault in faults if fault]:
+        raise argparse.ArgumentTypeError(f"{path}: {'; '.join(wrong)}")
+    return request
 
 
 def _region(text: str) -> dict[str, Any]:
@@ -71,13 +94,17 @@ class StepLine:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one painting; the exit status is 0, or 2 with one line on standard error."""
-    args = parser().parse_args(argv)
+    arguments = parser()
+    args = arguments.parse_args(argv)
+    request = args.request or {}
+    given = {**request, **{name: value for name, value in vars(args).items() if value is not None}}
+    if given.get("prompt") is None:
+        arguments.error("--prompt, or --request with a prompt, is required")
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
     )  # before torch: threads that spin starve each other on busy cores
     try:
-        spec = find_model(args.model or args.sd_version or "2.0")
-        given = {name: value for name, value in vars(args).items() if value is not None}
+        spec = find_model(args.model or args.sd_version or request.get("model") or "2.0")
         params = resolve({"seed": 0, **given}, spec)
         _paint(args, spec, params)
     except PaintError as error:

@@ -48,6 +48,26 @@ class Field:
     as_null: tuple[int, ...] = ()
     max_items: int | None = None
 
+    def type_fault(self, value: Any) -> str | None:
+        """What is wrong with the type of a value that was read from JSON; None for null, and where nothing is."""
+        if value is None:
+            return None
+        if self.max_items is not None:
+            if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+                return "must be a list of objects"
+            parts = fields_of(self.kind)
+            faults = (
+                f"{index}: {name}: {fault}"
+                for index, item in enumerate(value)
+                for name, part in item.items()
+                if (fault := parts[name].type_fault(part) if name in parts else "unknown field")
+            )
+            return next(faults, None)
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}; not {value!r}"
+        kinds = (int, float) if self.kind is float else (self.kind,)
+        return None if type(value) in kinds else f"must be of type {self.kind.__name__}, not {type(value).__name__}"
+
     def fault(self, value: Any) -> str | None:
         """What is wrong with a value, or None. The items of a list have faults of their own."""
         if self.max_items is not None:
