@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.problems import MEDIA_TYPE, ProblemError
 
 _SWEEP_SECONDS = 0.5
+# Bytes that are parsed at a time. A packet may hold thousands of requests; those behind the first wait unparsed.
+_SLICE = 4096
 _LINGERING = 64  # refused connections that are still being told why; beyond these a new one is dropped without a word
 
 
@@ -59,6 +61,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._server = _servers.setdefault(self.server_state, _Server())
+        self._waiting = b""  # what follows requests that are not answered yet
         self._unparsed = 0  # bytes since the parser last came to the end of a head or to a part of a body
         self._head_since: float | None = None
         self._body_since: float | None = None
@@ -91,12 +94,13 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused_at is not None:
             return  # the client is still sending; if it were cut off, it would not see why
-        self._unparsed += len(data)
         self._last_bytes = self.loop.time()
         self._unset_keepalive_if_required()
-        self._parse(data)
-        if self._unparsed > self._limits.head_bytes + len(data):  # also trailers, and extensions of chunks
-            self._refuse_head()
+        if self._waiting:
+            self._waiting += data
+            self.flow.pause_reading()
+        else:
+            self._parse_in_slices(data)
 
     def pause_writing(self) -> None:
         self._stalled_since = self.loop.time()
@@ -138,8 +142,26 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.pipeline and not self.transport.is_closing():
+        if self._waiting and not self.pipeline:
+            waiting, self._waiting = self._waiting, b""
+            self._parse_in_slices(waiting)
+        if self._waiting:
+            self.flow.pause_reading()
+        elif not self.pipeline and self.cycle.response_complete and not self.transport.is_closing():
             self._server.idle[self] = None
+
+    def _parse_in_slices(self, data: bytes) -> None:
+        for start in range(0, len(data), _SLICE):
+            if self.pipeline:
+                self._waiting = data[start:]
+                return
+            if self._refused_at is not None or self.transport.is_closing():
+                return
+            piece = data[start : start + _SLICE]
+            self._unparsed += len(piece)
+            self._parse(piece)
+            if self._unparsed > self._limits.head_bytes + _SLICE:  # also trailers, and extensions of chunks
+                self._refuse_head()
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser. Instead of uvicorn's own, which loses the body of a request that asks for an upgrade.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import socket
 import statistics
 import struct
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPConnection, HTTPException
 from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -78,15 +80,14 @@ def _post(path: str, media_type: str, body: Callable[[], bytes], url: str, answe
     data = body()
 
     def send(_: int) -> int | str:
-        try:
-            answer = httpx.post(f"{url}{path}", content=data, headers={"content-type": media_type}, timeout=120)
-        except httpx.TransportError:
-            return "cut"
-        return (
-            answer.status_code
-            if len(answer.content) <= 64 * 1024
-            else f"{answer.status_code} of {len(answer.content)} B"
-        )
+        with closing(HTTPConnection(urlsplit(url).netloc, timeout=120)) as http:  # httpx costs more than the API does
+            try:
+                http.request("POST", path, data, {"Content-Type": media_type})
+                answer = http.getresponse()
+                size = len(answer.read())
+            except (OSError, HTTPException):
+                return "cut"
+        return answer.status if size <= 64 * 1024 else f"{answer.status} of {size} B"
 
     with ThreadPoolExecutor(min(times, 16)) as pool:
         for status in pool.map(send, range(times)):
@@ -243,15 +244,17 @@ ATTACKS: dict[str, Attack] = {
 
 def probe(url: str, pid: int, results: Connection) -> None:
     """Ask `/livez` on a new connection every 20 ms, and look at the memory, until something is sent."""
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
     latencies, memory, process = [], 0, psutil.Process(pid)
     while not results.poll():
         begin = time.perf_counter()
-        try:
-            httpx.get(f"{url}/livez", timeout=60)
-        except httpx.TransportError:
-            latencies.append(60_000.0)
-        else:
-            latencies.append((time.perf_counter() - begin) * 1000)
+        with closing(HTTPConnection(urlsplit(url).netloc, timeout=60)) as http:
+            try:
+                http.request("GET", "/livez")
+                answered = http.getresponse().status == 200
+            except (OSError, HTTPException):
+                answered = False
+        latencies.append((time.perf_counter() - begin) * 1000 if answered else 60_000.0)
         memory = max(memory, process.memory_info().rss)
         time.sleep(0.02)
     results.send((latencies, memory))
@@ -279,6 +282,7 @@ def run(api: WorkerlessApi, name: str) -> list[str]:
     url, answers = api.stack.url, Answers()
     before = api.redis.info("memory")["used_memory"]
     with probed(url, api.stack.processes[-1].pid) as figures:
+        os.setpriority(os.PRIO_PROCESS, 0, 5)  # an attacker has processors of its own
         ATTACKS[name](url, answers)
     grown = (api.redis.info("memory")["used_memory"] - before) / _MIB
     measured = " | ".join(f"{figures[figure]:.0f}" for figure in ("p99", "worst", "memory"))

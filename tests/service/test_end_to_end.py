@@ -37,6 +37,9 @@ def test_a_panorama_is_accepted_painted_and_fetched(http: httpx.Client) -> None:
         "guidance_end": 1.0,
         "prompt_syntax": "plain",
         "clip_skip": 0,
+        "regions": [],
+        "region_feather": 0.0,
+        "region_bootstrap": 0.0,
     }
     job = finished(http, job["id"])
     assert (job["state"], job["error"], job["attempt"]) == ("succeeded", None, 1)

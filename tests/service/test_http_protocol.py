@@ -216,6 +216,16 @@ def test_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
     assert server.seen == [*(f"/{number}" for number in range(20)), "/end"]
 
 
+def test_thousands_of_requests_in_one_packet_are_parsed_as_they_are_answered(server: Server) -> None:
+    with closing(server.connect()) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n" * 5000 + b"POST / HTTP/1.0\r\nContent-Length: 9\r\n\r\n123456789")
+        data = b""
+        while part := client.recv(1 << 20):
+            data += part
+    assert data.count(b"200 OK") == 5001
+    assert data.endswith(b"9 bytes")
+
+
 def test_connect_is_refused(server: Server) -> None:
     with closing(server.connect()) as client:
         assert answer(sent(client, b"CONNECT example.org:443 HTTP/1.1\r\n\r\n"))[0] == 405
