@@ -7,18 +7,21 @@ bounded, and by what answer, stands in `ConnectionLimits`.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.problems import MEDIA_TYPE, ProblemError
 
 _SWEEP_SECONDS = 0.5
 # Bytes that are parsed at a time. A packet may hold thousands of requests; those behind the first wait unparsed.
-_SLICE = 4096
+_SLICE = 1024
+# Requests that are begun between two looks at the sockets. More at once would all delay each other, and those who come.
+_STARTS = 16
 _LINGERING = 64  # refused connections that are still being told why; beyond these a new one is dropped without a word
 
 
@@ -48,6 +51,7 @@ class _Server:
 
     idle: dict[LimitedProtocol, None] = field(default_factory=dict)
     lingering: int = 0
+    ready: deque[tuple[LimitedProtocol, RequestResponseCycle, Any]] = field(default_factory=deque)
     sweep: asyncio.TimerHandle | None = None
 
 
@@ -187,6 +191,16 @@ class LimitedProtocol(HttpToolsProtocol):
         lines = (b"%s: %s\r\n" % header for header in kept)
         return b"".join((b"%s %s HTTP/%s\r\n" % (method, self.url, version), *lines, b"\r\n"))
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not self._server.ready:
+            self.loop.call_soon(_start_some, self._server)
+        self._server.ready.append((self, cycle, app))
+
+    def start(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Run the application."""
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)
+
     # Bounds
 
     def check_times(self, now: float) -> None:
@@ -245,6 +259,15 @@ def _answer(error: ProblemError) -> bytes:
     headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close", **error.headers}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return b"".join((STATUS_LINE[error.problem.status], lines.encode(), b"\r\n", body))
+
+
+def _start_some(server: _Server) -> None:
+    """Begin the requests that have waited longest; the others in the next turn of the loop."""
+    for _ in range(min(_STARTS, len(server.ready))):
+        connection, cycle, app = server.ready.popleft()
+        connection.start(cycle, app)
+    if server.ready:
+        asyncio.get_running_loop().call_soon(_start_some, server)
 
 
 def _sweep(state: Any, server: _Server) -> None:

@@ -36,9 +36,17 @@ class JsonReader:
         self._decode = json.JSONDecoder().raw_decode
 
     def peek(self) -> bytes:
-        """The next byte that is not white space, which stays; empty at the end."""
+        """The next byte that is not white space, which stays; empty at the end.
+
+        Raises:
+            TooLong: when there is more white space than a value may be long.
+        """
         self._buffer = self._buffer.lstrip(_SPACE)
+        skipped = 0
         while not self._buffer and self._fill():
+            skipped += len(self._buffer)
+            if skipped > max(self._longest, 2 * _BLOCK):
+                raise TooLong(f"more than {self._longest} bytes of white space")
             self._buffer = self._buffer.lstrip(_SPACE)
         return self._buffer[:1]
 

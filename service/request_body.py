@@ -18,7 +18,15 @@ from pydantic_core import from_json
 from recipe.request import PROVENANCE
 from service.json_items import NotJson, TooLong, lines, object_items
 from service.png_recipe import read_recipe
-from service.problems import FieldProblem, ProblemError, body_problems, invalid_request, pointer
+from service.problems import (
+    MOST_FAULTS_OF_ITEM,
+    FieldProblem,
+    ProblemError,
+    body_problems,
+    invalid_fields,
+    invalid_request,
+    pointer,
+)
 from service.schemas.requests import PanoramaRequest
 
 JSON = "application/json"
@@ -26,6 +34,7 @@ JSON_LINES = "application/x-ndjson"
 PNG = "image/png"
 
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+_LONG_TEXT = 8 * 1024
 _MAX_IN_MEMORY = 64 * 1024
 
 
@@ -69,9 +78,28 @@ def panorama_from_json(data: bytes) -> PanoramaRequest:
         ProblemError: names each invalid field.
     """
     try:
-        return PanoramaRequest.model_validate_json(data.removeprefix(codecs.BOM_UTF8))
+        return _validated(data.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise invalid_request(body_problems(error)) from error
+
+
+def _validated(text: bytes) -> PanoramaRequest:
+    """The request.
+
+    Raises:
+        ValidationError: names each invalid field.
+        ProblemError: for many fields that are unknown, which pydantic would take long to list.
+    """
+    if len(text) > _LONG_TEXT:
+        with contextlib.suppress(ValueError):
+            fields = from_json(text)
+            unknown = [name for name in fields if name not in PanoramaRequest.model_fields] if fields else []
+            if isinstance(fields, dict) and len(unknown) > MOST_FAULTS_OF_ITEM:
+                named = unknown[:MOST_FAULTS_OF_ITEM]
+                faults = [FieldProblem(pointer=pointer(name), detail="unknown field") for name in named]
+                faults.append(FieldProblem(pointer="#", detail=f"and {len(unknown) - len(named)} more faults"))
+                raise invalid_request(faults)
+    return PanoramaRequest.model_validate_json(text)
 
 
 def panorama_from_png(file: IO[bytes], beside: Mapping[str, Any]) -> PanoramaRequest:
@@ -125,9 +153,11 @@ def _no_batch(where: str, fault: str) -> ProblemError:
 
 def _batch_item(index: int, text: bytes) -> BatchItem:
     try:
-        return PanoramaRequest.model_validate_json(text)
+        return _validated(text)
     except ValidationError as error:
         return problems_of_item(index, body_problems(error))
+    except ProblemError as error:
+        return problems_of_item(index, invalid_fields(error))
 
 
 def problems_of_item(index: int, problems: list[FieldProblem]) -> list[FieldProblem]:
