@@ -42,5 +42,5 @@ def test_an_unknown_phase_is_shown_by_its_name(page: Page, workerless: Workerles
 def test_no_label_is_for_a_phase_that_is_never_reported(page: Page, workerless: WorkerlessApi) -> None:
     Visitor(page, workerless.stack.url).open()
     module = page.locator("link[rel=modulepreload][href$='stage.js']").get_attribute("href")
-    labels = page.evaluate("async (path) => (await import(path)).PHASE_LABELS", module)
+    labels = page.evaluate("async (path) => (await import(new URL(path, location.href).href)).PHASE_LABELS", module)
     assert labels == {"starting": "Starting", **REPORTED_BY_THE_WORKER}
