@@ -21,7 +21,7 @@ _SWEEP_SECONDS = 0.5
 # Bytes that are parsed at a time. A packet may hold thousands of requests; those behind the first wait unparsed.
 _SLICE = 1024
 # Requests that are begun between two looks at the sockets. More at once would all delay each other, and those who come.
-_STARTS = 16
+_STARTS = 8
 _LINGERING = 64  # refused connections that are still being told why; beyond these a new one is dropped without a word
 
 

@@ -35,6 +35,7 @@ PNG = "image/png"
 
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 _LONG_TEXT = 8 * 1024
+_FIELDS = frozenset(PanoramaRequest.model_fields)
 _MAX_IN_MEMORY = 64 * 1024
 
 
@@ -93,7 +94,7 @@ def _validated(text: bytes) -> PanoramaRequest:
     if len(text) > _LONG_TEXT:
         with contextlib.suppress(ValueError):
             fields = from_json(text)
-            unknown = [name for name in fields if name not in PanoramaRequest.model_fields] if fields else []
+            unknown = [name for name in fields if name not in _FIELDS] if fields else []
             if isinstance(fields, dict) and len(unknown) > MOST_FAULTS_OF_ITEM:
                 named = unknown[:MOST_FAULTS_OF_ITEM]
                 faults = [FieldProblem(pointer=pointer(name), detail="unknown field") for name in named]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from functools import partial
@@ -99,7 +98,7 @@ async def submit_panorama(
     """
     if media_type(request, JSON, PNG) == PNG:
         async with body_file(request) as file:
-            body = await asyncio.to_thread(panorama_from_png, file, beside)
+            body = await services.slices.run(partial(panorama_from_png, file, beside))
     elif beside:
         faults = [FieldProblem(pointer=pointer(name), detail="belongs into the body (in the query)") for name in beside]
         raise invalid_request(faults)

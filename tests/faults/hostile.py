@@ -272,7 +272,9 @@ def probed(url: str, pid: int) -> Iterator[dict[str, float]]:
     here.send(None)
     latencies, memory = here.recv()
     process.join()
-    figures["p99"] = statistics.quantiles(latencies, n=100)[-1] if len(latencies) > 1 else latencies[0]
+    figures["p99"] = (
+        statistics.quantiles(latencies, n=100, method="inclusive")[-1] if len(latencies) > 1 else latencies[0]
+    )
     figures["worst"] = max(latencies)
     figures["memory"] = memory / _MIB
 
