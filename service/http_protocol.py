@@ -216,7 +216,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._body_since = now if self._body_since is not None else None
             self._last_bytes = now
         elif self._head_since is not None:
-            if now - self._head_since > limits.head_seconds:
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._head_since = now  # the request before it is still being answered
+            elif now - self._head_since > limits.head_seconds:
                 self._refuse("request-timeout", f"The headers did not arrive within {limits.head_seconds:g} s.")
         elif self._body_since is not None:
             grace = limits.body_idle + self._body_bytes / limits.body_bytes_per_second

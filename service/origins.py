@@ -102,7 +102,7 @@ class OriginMiddleware:
         if site is not None:
             return site not in {"same-origin", "none"}
         own = {host.lower() for host in (headers.get("host", ""), self._public_host) if host}
-        return origin is not None and urlsplit(origin).netloc.lower() not in own
+        return origin is not None and origin.partition("://")[2].lower() not in own
 
 
 def cross_origin(app: ASGIApp, origins: Collection[str]) -> CORSMiddleware:

@@ -94,8 +94,8 @@ def _validated(text: bytes) -> PanoramaRequest:
     if len(text) > _LONG_TEXT:
         with contextlib.suppress(ValueError):
             fields = from_json(text)
-            unknown = [name for name in fields if name not in _FIELDS] if fields else []
-            if isinstance(fields, dict) and len(unknown) > MOST_FAULTS_OF_ITEM:
+            unknown = [name for name in fields if name not in _FIELDS] if isinstance(fields, dict) else []
+            if len(unknown) > MOST_FAULTS_OF_ITEM:
                 named = unknown[:MOST_FAULTS_OF_ITEM]
                 faults = [FieldProblem(pointer=pointer(name), detail="unknown field") for name in named]
                 faults.append(FieldProblem(pointer="#", detail=f"and {len(unknown) - len(named)} more faults"))

@@ -27,6 +27,9 @@ FLOODS: dict[str, tuple[str, bytes, dict[str, str]]] = {
         b"{" + b",".join(b'"%x":1' % number for number in range(6500)) + b"}",
         JSON_BODY,
     ),
+    "a long list": ("/panoramas", b"[" + b"[]," * 5000 + b"{}]", JSON_BODY),
+    "a long number": ("/panoramas", b"1." + b"0" * 20_000, JSON_BODY),
+    "a long list in a batch": ("/batches", b'{"items":[[' + b"{}," * 5000 + b"{}]]}", JSON_BODY),
     "a long name": ("/panoramas", json.dumps({**PANORAMA, "a" * 60_000: 1}).encode(), JSON_BODY),
     "deep metadata": (
         "/panoramas",

@@ -81,6 +81,7 @@ FOREIGN = [
     {"sec-fetch-site": "same-site", "origin": "http://localhost:9000"},
     {"origin": "https://attacker.example"},
     {"origin": "null"},
+    {"origin": "http://["},
 ]
 
 
