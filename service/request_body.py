@@ -34,7 +34,7 @@ JSON_LINES = "application/x-ndjson"
 PNG = "image/png"
 
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
-_LONG_TEXT = 8 * 1024
+LONG_TEXT = 8 * 1024  # bytes beyond which parsing may take milliseconds, if the text was made for that
 _FIELDS = frozenset(PanoramaRequest.model_fields)
 _MAX_IN_MEMORY = 64 * 1024
 
@@ -91,7 +91,7 @@ def _validated(text: bytes) -> PanoramaRequest:
         ValidationError: names each invalid field.
         ProblemError: for many fields that are unknown, which pydantic would take long to list.
     """
-    if len(text) > _LONG_TEXT:
+    if len(text) > LONG_TEXT:
         with contextlib.suppress(ValueError):
             fields = from_json(text)
             unknown = [name for name in fields if name not in _FIELDS] if isinstance(fields, dict) else []

@@ -15,21 +15,21 @@ from jobs import logs, tracing
 from jobs.idempotency import Idempotency
 from jobs.record import Priority
 from jobs.store import StoreFull
-from service.dependencies import AppServices, CurrentCaller, IdempotencyKey
+from service.dependencies import AppServices, CurrentCaller, IdempotencyKey, Services
 from service.job_response import job_response, retry_after
 from service.links import link
 from service.openapi_responses import problem_responses, response_header
 from service.prefer_header import Prefer, wait_seconds
 from service.problems import FieldProblem, ProblemError, invalid_request, pointer
-from service.request_body import JSON, PNG, body_file, media_type, panorama_from_json, panorama_from_png
+from service.request_body import JSON, LONG_TEXT, PNG, body_file, media_type, panorama_from_json, panorama_from_png
 from service.resolve_request import resolve_input, resolve_webhook_url
 from service.routes.webhooks import outgoing_calls
 from service.schemas.jobs import Job
+from service.schemas.requests import PanoramaRequest
 
 router = APIRouter(tags=["panoramas"])
 log = logging.getLogger(__name__)
 
-_LONG_BODY = 8 * 1024  # bytes beyond which parsing may take milliseconds, if the body was made for that
 
 _BODY = {
     "required": True,
@@ -70,6 +70,19 @@ async def _beside_a_png(
     return {name: value for name, value in given.items() if value is not None}
 
 
+async def _read_body(services: Services, request: Request, beside: dict[str, Any]) -> PanoramaRequest:
+    if media_type(request, JSON, PNG) == PNG:
+        async with body_file(request) as file:
+            return await services.slices.run(partial(panorama_from_png, file, beside))
+    if beside:
+        faults = [FieldProblem(pointer=pointer(name), detail="belongs into the body (in the query)") for name in beside]
+        raise invalid_request(faults)
+    text = await request.body()
+    if len(text) <= LONG_TEXT:
+        return panorama_from_json(text)
+    return await services.slices.run(partial(panorama_from_json, text))
+
+
 @router.post(
     "/panoramas",
     operation_id="submitPanorama",
@@ -96,16 +109,7 @@ async def submit_panorama(
     The body may also be a PNG that this service has painted: its recipe is painted again. What is no part of a recipe
     then stands in the query.
     """
-    if media_type(request, JSON, PNG) == PNG:
-        async with body_file(request) as file:
-            body = await services.slices.run(partial(panorama_from_png, file, beside))
-    elif beside:
-        faults = [FieldProblem(pointer=pointer(name), detail="belongs into the body (in the query)") for name in beside]
-        raise invalid_request(faults)
-    else:
-        text = await request.body()
-        long = len(text) > _LONG_BODY
-        body = await services.slices.run(partial(panorama_from_json, text)) if long else panorama_from_json(text)
+    body = await _read_body(services, request, beside)
     job_input, webhook_url = resolve_input(services, body), resolve_webhook_url(services, body)
     idempotency = Idempotency.of(idempotency_key, body.requested_fields()) if idempotency_key else None
     try:
